@@ -1,0 +1,5 @@
+"""``python -m fwdproxy`` is ``fwdproxy``."""
+
+from fwdproxy.cli import main
+
+main()

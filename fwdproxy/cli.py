@@ -1,0 +1,102 @@
+"""The command line. Flags are spelled after the settings of `config`, which also holds their help."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fwdproxy import __version__, config
+from fwdproxy.errors import FwdProxyError
+
+app = typer.Typer(
+    name="fwdproxy",
+    help="A forward caching proxy: one disk cache, shared by every client, for HTTP and HTTPS.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: whole flags at any width
+    pretty_exceptions_enable=False,
+)
+
+_SETTINGS = {setting.key: setting for setting in config.SETTINGS}
+
+
+def _flag(key: str, metavar: str | None = None) -> Any:
+    setting = _SETTINGS[key]
+    about = setting.about + (" Repeatable." if setting.repeatable else "")
+    return typer.Option(help=about, metavar=metavar, show_default=setting.default or False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fwdproxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fwdproxy(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keeps `run` a command of its own; others will follow."""
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="A TOML file with settings; flags win over it.")
+    ] = None,
+    listen: Annotated[str | None, _flag("listen", "HOST:PORT")] = None,
+    data_dir: Annotated[str | None, _flag("data_dir", "DIR")] = None,
+    certs: Annotated[str | None, _flag("certs", "DIR")] = None,
+    allow_client: Annotated[list[str] | None, _flag("allow_client", "CIDR")] = None,
+    allow_destination: Annotated[list[str] | None, _flag("allow_destination", "CIDR")] = None,
+    bypass: Annotated[list[str] | None, _flag("bypass", "HOST")] = None,
+    via: Annotated[str | None, _flag("via", "NAME")] = None,
+    access_log: Annotated[bool | None, _flag("access_log")] = None,
+    forward_validators: Annotated[bool | None, _flag("forward_validators")] = None,
+    cache_size: Annotated[str | None, _flag("cache.size", "SIZE")] = None,
+    cache_grace: Annotated[str | None, _flag("cache.grace", "DURATION")] = None,
+    cache_heuristic: Annotated[str | None, _flag("cache.heuristic", "CLASS")] = None,
+    origin_ca: Annotated[list[str] | None, _flag("origin.ca", "FILE")] = None,
+    origin_connect_timeout: Annotated[str | None, _flag("origin.connect_timeout", "DURATION")] = None,
+    origin_head_timeout: Annotated[str | None, _flag("origin.head_timeout", "DURATION")] = None,
+    origin_idle_timeout: Annotated[str | None, _flag("origin.idle_timeout", "DURATION")] = None,
+) -> None:
+    """Run the proxy until Ctrl-C or SIGTERM."""
+    flags = {key: context.params[key.replace(".", "_")] for key in _SETTINGS}
+    settings = config.load(config_file, flags)
+    # Here, since it brings mitmproxy along, and a wrong flag or --help shouldn't wait for that.
+    from fwdproxy.serve import run as serve  # noqa: PLC0415
+
+    raise typer.Exit(serve.run(settings))
+
+
+def main() -> None:
+    """The console script. Whatever goes wrong is one line on standard error and exit status 1."""
+    if sys.platform == "win32":
+        sys.exit("fwdproxy: runs on Linux and macOS; on Windows, run it in WSL")
+    try:
+        app()
+    except FwdProxyError as error:
+        sys.exit(f"fwdproxy: {error}")
+    except OSError as error:
+        sys.exit(f"fwdproxy: {_say(error)}")
+    except Exception as error:
+        if "FWDPROXY_TRACEBACK" in os.environ:
+            raise
+        sys.exit(
+            f"fwdproxy: a fault in fwdproxy itself, {type(error).__name__}: {error}; "
+            "FWDPROXY_TRACEBACK=1 in the environment shows where"
+        )
+
+
+def _say(error: OSError) -> str:
+    """The system's own words, and the file that they are about."""
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename is not None else what

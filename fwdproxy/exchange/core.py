@@ -1,0 +1,389 @@
+"""One request, from its head to its answer: ask policy, act, say why.
+
+The steps are those of RFC 9111 §4: look up, then serve, validate or forward; what comes back from the origin is
+related to what is stored, and stored or passed on. Nothing here decides by itself: every choice is policy's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from cachecontrol.heuristics import BaseHeuristic
+
+from fwdproxy.anonymize.rewrite import OutboundHead, Rewriting, forwards_left, rewrite
+from fwdproxy.errors import OriginError, RequestRefused, StoreError
+from fwdproxy.exchange.answers import Answer, Body, BytesBody, ClientRequest, Informational, OriginBody, StoredBody
+from fwdproxy.exchange.filling import Filling, FinishAlone
+from fwdproxy.exchange.outcome import Outcome
+from fwdproxy.exchange.pages import error_page
+from fwdproxy.fields.cache_status import CacheStatus
+from fwdproxy.messages import CacheKey, Headers, ResponseHead, StoredMeta, StoredResponse
+from fwdproxy.origin.client import OriginClient, OriginResponse
+from fwdproxy.policy import answering, heuristics, invalidation, keys, reuse, stale, storing, validation
+from fwdproxy.policy.decisions import Forward, PolicySettings, Reason, Refuse, Serve, Validate
+from fwdproxy.store.base import NOTHING, Found, Store
+
+logger = logging.getLogger("fwdproxy.exchange")
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSettings:
+    """What the user chose of the exchange.
+
+    ``forward_validators``: a client's own If-None-Match and If-Modified-Since reach the origin when nothing is
+    stored (they can identify the client, so not by default; its condition is answered here instead).
+    """
+
+    policy: PolicySettings
+    rewriting: Rewriting
+    heuristic: BaseHeuristic
+    alone: FinishAlone = FinishAlone()
+    forward_validators: bool = False
+    name: str = "fwdproxy"
+    vantage: str = "direct"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request while it is worked on."""
+
+    request: ClientRequest
+    outbound: OutboundHead
+    informational: Informational | None
+    started: float
+    clock_started: float
+    key: CacheKey | None
+    found: Found = NOTHING
+    status: CacheStatus = field(default_factory=lambda: CacheStatus("fwdproxy"))
+
+    @property
+    def bodiless(self) -> bool:
+        return self.request.head.method == "HEAD"
+
+
+class Exchange:
+    """Answers requests. One object per process, shared by all clients and both shells."""
+
+    def __init__(
+        self,
+        origin: OriginClient,
+        store: Store | None,
+        settings: ExchangeSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        self._origin = origin
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._on_outcome = on_outcome
+        self._fillings: set[Filling] = set()
+        self._background: dict[CacheKey, asyncio.Task[None]] = {}
+
+    async def answer(self, request: ClientRequest, informational: Informational | None = None) -> Answer:
+        """The answer to ``request``. Never raises but for cancellation: what goes wrong becomes an error page."""
+        started = self._clock()
+        outbound = rewrite(request.head, self._settings.rewriting)
+        asked = _Asked(request, outbound, informational, started, time.monotonic(), None)
+        try:
+            return await self._decide(asked)
+        except RequestRefused as error:
+            return self._page(asked, error.status, str(error), "request_refused")
+        except OriginError as error:
+            status = 504 if error.kind.endswith("_timeout") else 502
+            return self._page(asked, status, str(error), error.kind)
+
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Give fills under way ``grace`` seconds, then give them up."""
+        tasks = [filling.task for filling in self._fillings] + list(self._background.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    async def _decide(self, asked: _Asked) -> Answer:
+        head = asked.outbound.head
+        request = asked.request
+        if forwards_left(request.head) == 0:
+            asked.status = replace(asked.status, detail="max-forwards")
+            own = ResponseHead(405 if head.method == "TRACE" else 204, Headers([(b"Content-Length", b"0")]))
+            return self._answer(asked, own, BytesBody())
+        if request.upgrade is not None:
+            return await self._forward(asked, Forward("bypass", UPGRADE))
+        if request.body is not None and head.method in ("GET", "HEAD"):
+            return await self._forward(asked, Forward("bypass", CONTENT))
+        asked.key = keys.cache_key(self._settings.vantage, head)
+        if asked.key is None or self._store is None:
+            reason = METHOD if asked.key is None else NO_STORE
+            return await self._forward(asked, Forward("method" if asked.key is None else "bypass", reason))
+        asked.found = await self._store.lookup(asked.key, head.headers)
+        decision = reuse.decide(
+            head, asked.found.best, known=asked.found.known, now=asked.started, settings=self._settings.policy
+        )
+        match decision:
+            case Serve():
+                return await self._serve(asked, decision)
+            case Validate():
+                return await self._validate(asked, decision)
+            case Forward():
+                return await self._forward(asked, decision)
+            case Refuse():
+                asked.status = replace(asked.status, fwd=None, detail=decision.reason.code)
+                return self._page(asked, decision.status, decision.reason.text, decision.reason.code)
+
+    # -- from the store ------------------------------------------------------------------------------------------
+
+    async def _serve(self, asked: _Asked, serve: Serve, *, not_modified: ResponseHead | None = None) -> Answer:
+        if asked.status.fwd is None:
+            asked.status = replace(asked.status, hit=True, ttl=serve.ttl, detail=serve.reason.code)
+        head = answering.from_stored(serve, via=self._settings.rewriting.via, not_modified=not_modified)
+        stored = serve.stored
+        body: Body
+        if asked.bodiless or serve.status != stored.meta.head.status:
+            body = BytesBody()
+        elif stored.body.inline is not None and stored.body.trusted:
+            body = BytesBody(stored.body.inline)
+        else:
+            assert self._store is not None
+            try:
+                body = StoredBody(self._store.open_body(stored.body), stored.body.length)
+            except StoreError as error:
+                return await self._unreadable(asked, stored, error)
+        if serve.reason is stale.WHILE_REVALIDATE:
+            self._revalidate_later(asked, stored)
+        return self._answer(asked, head, body)
+
+    async def _unreadable(self, asked: _Asked, stored: StoredResponse, error: StoreError) -> Answer:
+        """A stored response that can't be read is a miss."""
+        logger.warning("stored response of %s can't be read and is dropped: %s", asked.request.head.target.origin, error)
+        assert self._store is not None
+        await self._store.remove(stored)
+        asked.found = NOTHING
+        asked.status = CacheStatus(self._settings.name)
+        return await self._forward(asked, Forward("miss", UNREADABLE))
+
+    # -- towards the origin --------------------------------------------------------------------------------------
+
+    async def _validate(self, asked: _Asked, decision: Validate) -> Answer:
+        """RFC 9111 §4.3: ask the origin whether the stored response is still good."""
+        stored = decision.stored
+        asked.status = replace(asked.status, fwd=decision.fwd, detail=decision.reason.code)
+        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS)
+        for name, value in decision.conditions:
+            outbound = outbound.with_field(name, value)
+        request_time = self._clock()
+        try:
+            response = await self._send(asked, outbound)
+        except OriginError as error:
+            return await self._stale_or(asked, stored, error)
+        if response.head.status in stale.ERRORS:
+            served = stale.on_error(stored, asked.outbound.head, now=self._clock(), settings=self._settings.policy)
+            if served is not None:
+                asked.status = replace(asked.status, fwd_status=response.head.status, detail=served.reason.code)
+                await response.aclose()
+                return await self._serve(asked, served)
+        if response.head.status != 304:
+            return await self._relay(asked, response, request_time)
+        await _drain(response)
+        freshened = await self._freshen(stored, response.head, request_time)
+        if freshened is None:
+            return await self._forward(asked, Forward(decision.fwd, NOT_IDENTIFIED))
+        asked.status = replace(asked.status, fwd_status=304)
+        serve = reuse.serve_validated(freshened, asked.outbound.head, now=self._clock())
+        return await self._serve(asked, serve, not_modified=response.head)
+
+    async def _freshen(self, stored: StoredResponse, head: ResponseHead, request_time: float) -> StoredResponse | None:
+        meta = validation.freshen(stored.meta, head, request_time=request_time, response_time=self._clock())
+        if meta is None:
+            return None
+        assert self._store is not None
+        await self._store.freshen(stored, meta)
+        return replace(stored, meta=meta)
+
+    async def _stale_or(self, asked: _Asked, stored: StoredResponse, error: OriginError) -> Answer:
+        served = stale.on_error(stored, asked.outbound.head, now=self._clock(), settings=self._settings.policy)
+        if served is None:
+            raise error
+        asked.status = replace(asked.status, detail=f"{served.reason.code}:{error.kind}")
+        return await self._serve(asked, served)
+
+    async def _forward(self, asked: _Asked, decision: Forward) -> Answer:
+        asked.status = replace(asked.status, fwd=decision.fwd, detail=decision.reason.code)
+        outbound = asked.outbound
+        if asked.key is not None and not self._settings.forward_validators:
+            outbound = outbound.without(validation.CLIENT_CONDITIONS)
+        request_time = self._clock()
+        response = await self._send(asked, outbound)
+        return await self._relay(asked, response, request_time, may_store=decision.fwd not in ("bypass", "method"))
+
+    async def _send(self, asked: _Asked, outbound: OutboundHead) -> OriginResponse:
+        request = asked.request
+        return await self._origin.send(
+            outbound,
+            request.body,
+            on_informational=asked.informational,
+            dial=request.dial,
+            upgrade=request.upgrade,
+        )
+
+    async def _relay(
+        self, asked: _Asked, response: OriginResponse, request_time: float, *, may_store: bool = True
+    ) -> Answer:
+        """Pass a response on to the client, and into the store where policy allows."""
+        head = response.head
+        asked.status = replace(asked.status, fwd_status=head.status)
+        if response.tunnel is not None:
+            return self._answer(asked, head, BytesBody(), response=response)
+        try:
+            await self._relate(asked, head, request_time)
+            body: Body
+            meta = self._storable(asked, response, request_time) if may_store else None
+            if meta is not None:
+                body = self._fill(asked, response, meta).body()
+            else:
+                body = OriginBody(response)
+        except BaseException:
+            await response.aclose()
+            raise
+        answer_head = answering.from_origin(head, via=self._settings.rewriting.via, now=self._clock())
+        if asked.key is not None and not self._settings.forward_validators:
+            status = validation.evaluate(asked.outbound.head.headers, head, asked.request.head.method)
+            if status != head.status:
+                await body.aclose()
+                return self._answer(asked, answering.conditional(answer_head, status), BytesBody())
+        return self._answer(asked, answer_head, body)
+
+    # -- what a response means to what is stored ------------------------------------------------------------------
+
+    async def _relate(self, asked: _Asked, head: ResponseHead, request_time: float) -> None:
+        """Invalidate what an unsafe request changed (§4.4); freshen or drop by a HEAD response (§4.3.5)."""
+        if self._store is None:
+            return
+        targets = invalidation.targets(asked.outbound.head, head)
+        if targets:
+            await self._store.invalidate([keys.key_of(self._settings.vantage, target) for target in targets])
+        stored = asked.found.best
+        if asked.bodiless and stored is not None:
+            meta = validation.freshen_from_head(
+                stored, head, request_time=request_time, response_time=self._clock()
+            )
+            if meta is None:
+                await self._store.remove(stored)
+            elif meta is not stored.meta:
+                await self._store.freshen(stored, meta)
+
+    def _storable(self, asked: _Asked, response: OriginResponse, request_time: float) -> StoredMeta | None:
+        """What to store of ``response``, or None, with the reason noted in Cache-Status."""
+        if self._store is None or asked.key is None or asked.bodiless or not response.delimited:
+            return None
+        head = asked.outbound.head
+        lifetime, why = heuristics.ask(self._settings.heuristic, head, response.head, self._clock())
+        decision = storing.decide(
+            head, response.head, heuristic_lifetime=lifetime, settings=self._settings.policy
+        )
+        if not decision.store:
+            asked.status = replace(asked.status, detail=decision.reason.code)
+            return None
+        return storing.make_meta(
+            head,
+            response.head,
+            request_time=request_time,
+            response_time=self._clock(),
+            heuristic_lifetime=lifetime,
+            heuristic_reason=why,
+        )
+
+    def _fill(self, asked: _Asked, response: OriginResponse, meta: StoredMeta) -> Filling:
+        assert self._store is not None and asked.key is not None
+        filling = Filling(response, self._store.open_fill(asked.key, meta, response.length), self._settings.alone)
+        self._fillings.add(filling)
+        filling.task.add_done_callback(lambda _: self._fillings.discard(filling))
+        asked.status = replace(asked.status, stored=True)
+        return filling
+
+    # -- revalidation in the background (RFC 5861 §3) -----------------------------------------------------------
+
+    def _revalidate_later(self, asked: _Asked, stored: StoredResponse) -> None:
+        key = stored.key
+        if key in self._background:
+            return
+        again = replace(asked, informational=None, status=CacheStatus(self._settings.name))
+        task = asyncio.create_task(self._revalidate(again, stored), name="revalidate")
+        self._background[key] = task
+        task.add_done_callback(lambda _: self._background.pop(key, None))
+
+    async def _revalidate(self, asked: _Asked, stored: StoredResponse) -> None:
+        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS)
+        for name, value in validation.conditions(stored.meta):
+            outbound = outbound.with_field(name, value)
+        request_time = self._clock()
+        try:
+            response = await self._send(asked, outbound)
+        except OriginError as error:
+            logger.info("revalidation in the background failed: %s", error)
+            return
+        if response.head.status == 304:
+            await _drain(response)
+            await self._freshen(stored, response.head, request_time)
+            return
+        meta = self._storable(asked, response, request_time)
+        if meta is None:
+            await response.aclose()
+        else:
+            await self._fill(asked, response, meta).task
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _answer(
+        self, asked: _Asked, head: ResponseHead, body: Body, *, response: OriginResponse | None = None
+    ) -> Answer:
+        said = asked.status.serialize()
+        head = replace(head, headers=head.headers.adding((b"Cache-Status", said)))
+
+        def at_close(sent: int, finished: bool) -> None:
+            request = asked.request
+            self._on_outcome(
+                Outcome(
+                    started=asked.started,
+                    seconds=time.monotonic() - asked.clock_started,
+                    client=request.client,
+                    method=request.head.method,
+                    target=str(request.head.target),
+                    status=head.status,
+                    sent=sent,
+                    finished=finished,
+                    cache_status=said.decode("latin-1"),
+                )
+            )
+
+        return Answer(head, body, tunnel=response.tunnel if response else None, at_close=at_close)
+
+    def _page(self, asked: _Asked, status: int, text: str, kind: str) -> Answer:
+        asked.status = replace(asked.status, detail=kind)
+        head, body = error_page(status, text, kind)
+        return self._answer(asked, head, BytesBody(b"" if asked.bodiless else body))
+
+
+async def _drain(response: OriginResponse) -> None:
+    """Read a response that has no content to its end, so that its connection can be used again."""
+    try:
+        while await response.read():
+            pass
+    finally:
+        await response.aclose()
+
+
+UPGRADE = Reason("upgrade", "RFC 9110 §7.8", "a request that changes the protocol is passed on")
+CONTENT = Reason("request-content", "RFC 9110 §9.3.1", "content in a GET request is not part of the key")
+METHOD = Reason("method", "RFC 9111 §3", "the method's responses are not stored")
+NO_STORE = Reason("no-store-configured", "", "this proxy runs without a cache")
+UNREADABLE = Reason("unreadable", "", "the stored response could not be read")
+NOT_IDENTIFIED = Reason("not-identified", "RFC 9111 §4.3.4", "the origin's 304 does not name the stored response")

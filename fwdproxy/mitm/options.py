@@ -1,0 +1,77 @@
+"""The addon behind ``addons/cache.py``: mitmproxy options with the prefix ``fwd_``, parsed into our settings."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mitmproxy import ctx, exceptions
+from mitmproxy.addonmanager import Loader
+
+from fwdproxy import config
+from fwdproxy.errors import FwdProxyError
+from fwdproxy.mitm.shell import BUFFERED, Shell, installed
+from fwdproxy.values import HostPattern
+
+logger = logging.getLogger("fwdproxy.mitm")
+
+
+class CacheOptions:
+    """Declares the options and gives what they say to the shell."""
+
+    def __init__(self) -> None:
+        self._shell: Shell | None = None
+
+    def load(self, loader: Loader) -> None:
+        """Declare each setting that has a meaning under mitmproxy."""
+        for setting in config.SETTINGS:
+            if setting.for_mitmproxy:
+                typespec: Any
+                default: object
+                if setting.kind is bool:
+                    typespec, default = bool, setting.default == "true"
+                elif setting.kind is str:
+                    typespec, default = str, setting.default
+                else:
+                    typespec, default = Sequence[str], []
+                loader.add_option(setting.option, typespec, default, setting.about)
+
+    def configure(self, updated: set[str]) -> None:
+        """Parse what was set. Bad values are refused as mitmproxy refuses its own."""
+        if self._shell is not None and not any(name.startswith("fwd_") for name in updated):
+            return
+        values = {name: option.current() for name, option in ctx.options.items() if name.startswith("fwd_")}
+        try:
+            settings = config.from_options({name: None if value == "" else value for name, value in values.items()})
+            shell = installed()
+            shell.use(settings)
+        except FwdProxyError as error:
+            if self._shell is None:
+                # While a script loads, mitmproxy would print an exception with its traceback; a logged error ends it.
+                logger.error("%s", error)
+                return
+            raise exceptions.OptionsError(str(error)) from None
+        self._shell = shell
+        prepare_options(settings.bypass)
+
+
+def prepare_options(bypass: Sequence[HostPattern]) -> None:
+    """Set what the exchange needs of mitmproxy: no early connections, bounded buffers, tunnels for ``bypass``."""
+    wanted: dict[str, object] = {"connection_strategy": "lazy"}
+    if not ctx.options.stream_large_bodies:
+        wanted["stream_large_bodies"] = str(BUFFERED)
+    tunnelled = [pattern_regex(pattern) for pattern in bypass]
+    if missing := [regex for regex in tunnelled if regex not in ctx.options.ignore_hosts]:
+        wanted["ignore_hosts"] = [*ctx.options.ignore_hosts, *missing]
+    ctx.options.update(**{name: value for name, value in wanted.items() if getattr(ctx.options, name) != value})
+
+
+def pattern_regex(pattern: HostPattern) -> str:
+    """The regular expression over ``host:port`` that mitmproxy's ``ignore_hosts`` wants for a host pattern."""
+    text = str(pattern)
+    for prefix, regex in (("*.", r"^.+\."), (".", r"^(.+\.)?")):
+        if text.startswith(prefix):
+            return regex + re.escape(text.removeprefix(prefix)) + r":\d+$"
+    return "^" + re.escape(text) + r":\d+$"

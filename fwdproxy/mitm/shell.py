@@ -1,0 +1,193 @@
+"""The hooks shell: one addon that puts the exchange in the place of mitmproxy's connections to servers.
+
+It is installed once per process, whichever scripts of addons/ are loaded, and it stays when a script is dropped: what
+it guards must not fail open. mitmproxy decides what is spoken; where it decides for HTTP, our layer takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+from weakref import WeakSet
+
+from mitmproxy import ctx, http
+from mitmproxy.connection import Client
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import HttpLayer
+
+from fwdproxy.anonymize.rewrite import rewrite
+from fwdproxy.config import Settings
+from fwdproxy.errors import RequestRefused
+from fwdproxy.exchange.answers import Answer, ClientRequest, Informational
+from fwdproxy.messages import RequestHead
+from fwdproxy.mitm import foreign
+from fwdproxy.mitm.convert import request_of
+from fwdproxy.mitm.layers import ExchangeHttpLayer
+from fwdproxy.mitm.works import Works
+
+logger = logging.getLogger("fwdproxy.mitm")
+
+BUFFERED: Final = 1024 * 1024
+"""Bytes of content up to which scripts see whole messages; what is larger is streamed past them."""
+
+STOP_GRACE: Final = 5.0
+"""Seconds that requests under way get at a clean stop."""
+
+STREAMED_TYPES: Final = ("text/event-stream", "application/grpc")
+"""Content that has to pass as it comes."""
+
+
+class _Refuse(layer.Layer):
+    """Closes a client connection that can't be served as it should be."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            yield commands.CloseConnection(self.context.client)
+
+
+class Shell:
+    """See the module. ``works`` are what the current settings built; None until `use` was called."""
+
+    name = "fwdproxy"
+
+    def __init__(self) -> None:
+        self.works: Works | None = None
+        self.guards_clients = False
+        self.whole: WeakSet[http.HTTPFlow] = WeakSet()
+        self.expecting: WeakSet[http.HTTPFlow] = WeakSet()
+        self._carried: WeakSet[http.HTTPFlow] = WeakSet()
+        self._scripts_want_bodies = False
+        self._closing: set[asyncio.Task[None]] = set()
+        self.under_way: set[asyncio.Future[None]] = set()
+
+    def use(self, settings: Settings) -> None:
+        """Work by these settings from now on. Raises FwdProxyError and leaves the old ones in force when it can't."""
+        works = Works.build(settings, before=self.works)
+        before, self.works = self.works, works
+        if before is not None:
+            task = asyncio.ensure_future(before.aclose(keep=works))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    # -- mitmproxy's hooks ---------------------------------------------------------------------------------------
+
+    def client_connected(self, client: Client) -> None:
+        """Turn away clients that are not allowed (``fwdproxy run`` only; mitmproxy has its own block options)."""
+        if self.guards_clients and self.works is not None and client.peername:
+            if not self.works.settings.admits(client.peername[0]):
+                client.error = "not an allowed client; --allow-client names those that are"
+                logger.warning("client %s is turned away: %s", client.peername[0], client.error)
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Replace mitmproxy's HTTP layer by ours; when that fails, serve nothing rather than unguarded."""
+        try:
+            self._scripts_want_bodies = foreign.want_bodies()
+            self._install(nextlayer)
+        except Exception:
+            logger.exception("the exchange could not be installed; the connection is closed")
+            nextlayer.layer = _Refuse(nextlayer.context)
+
+    def _install(self, nextlayer: layer.NextLayer) -> None:
+        holder: Any = None
+        current: Any = nextlayer.layer
+        while current is not None:
+            if type(current) is HttpLayer:
+                proxyserver: Any = ctx.master.addons.get("proxyserver")
+                context = current.context
+                handler = proxyserver.connections[context.client.id]
+                if self.works is None:
+                    raise RuntimeError("no settings were given")
+                ours = ExchangeHttpLayer(context, current.mode, self, handler)
+                context.layers.pop()
+                context.layers[context.layers.index(current)] = ours
+                if holder is None:
+                    nextlayer.layer = ours
+                else:
+                    holder.child_layer = ours
+                return
+            holder, current = current, getattr(current, "child_layer", None)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Stream what is large or open-ended; let the origin say whether it wants expected content."""
+        headers = flow.request.headers
+        length = headers.get("content-length", "")
+        large = int(length) > BUFFERED if length.isdecimal() else not self._scripts_want_bodies
+        if headers.get("expect", "").lower() == "100-continue":
+            del headers["expect"]
+            self.expecting.add(flow)
+            large = True
+        if large or headers.get("content-type", "").startswith(STREAMED_TYPES):
+            flow.request.stream = flow.request.stream or True
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Stream unless the content is in memory anyway, or a script wants to see it and it is small."""
+        response = flow.response
+        if response is None:
+            return
+        if flow in self._carried:
+            response.headers.add("Cache-Status", "fwdproxy; fwd=bypass; detail=grpc")
+        if flow in self.whole or response.stream:
+            return
+        passes = response.headers.get("content-type", "").startswith(STREAMED_TYPES)
+        if passes or not self._scripts_want_bodies:
+            response.stream = True
+
+    async def done(self) -> None:
+        """mitmproxy ends: requests under way get a bounded time."""
+        await self.idle(STOP_GRACE)
+        await self.aclose()
+
+    # -- for the layers ------------------------------------------------------------------------------------------
+
+    async def answer(self, request: ClientRequest, informational: Informational) -> Answer:
+        """The exchange's answer, by the settings in force."""
+        assert self.works is not None
+        return await self.works.exchange.answer(request, informational)
+
+    def admit(self, head: RequestHead) -> None:
+        """Refuse a request to this proxy itself, which would go round for ever. Raises `RequestRefused`."""
+        origin = head.target.origin
+        proxyserver: Any = ctx.master.addons.get("proxyserver")
+        for server in proxyserver.servers:
+            for host, port, *_ in server.listen_addrs:
+                if origin.port == port and origin.host in ("localhost", "127.0.0.1", "::1", host):
+                    raise RequestRefused(400, f"{origin} is this proxy itself; set it as the proxy of your client")
+
+    def carried_by_mitmproxy(self, flow: http.HTTPFlow, layer_of: ExchangeHttpLayer) -> bool:
+        """Whether mitmproxy's own HTTP/2 client takes this request: gRPC, which HTTP/1.1 can't carry.
+
+        Its head has been rewritten then, as for any other origin.
+        """
+        request = flow.request
+        if not request.is_http2 or not request.headers.get("content-type", "").startswith("application/grpc"):
+            return False
+        assert self.works is not None
+        context = layer_of.context
+        keep_host = bool(context.options.keep_host_header)
+        head, _ = request_of(request, layer_of.mode, context.client, context.server, keep_host=keep_host)
+        rewritten = rewrite(head, self.works.rewriting).head.headers.without({b"host"})
+        request.headers = http.Headers((*((name.lower(), value) for name, value in rewritten), (b"te", b"trailers")))
+        self._carried.add(flow)
+        return True
+
+    async def idle(self, seconds: float) -> None:
+        """Wait until no request is under way, ``seconds`` at most."""
+        if self.under_way:
+            await asyncio.wait(self.under_way, timeout=seconds)
+
+    async def aclose(self) -> None:
+        """Release store and connections."""
+        works, self.works = self.works, None
+        if works is not None:
+            await works.aclose()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+def installed() -> Shell:
+    """The process's shell, added to the running master at the first call."""
+    shell: Shell | None = ctx.master.addons.get(Shell.name)
+    if shell is None:
+        shell = Shell()
+        ctx.master.addons.add(shell)
+    return shell

@@ -1,0 +1,210 @@
+"""Whether a response may be stored, and what of it (RFC 9111 §3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fwdproxy.fields import cache_control
+from fwdproxy.fields.cache_control import CacheControl
+from fwdproxy.fields.connection import connection_options, end_to_end
+from fwdproxy.fields.dates import parse_date, with_date
+from fwdproxy.fields.etags import parse_etag
+from fwdproxy.messages import Headers, RequestHead, ResponseHead, StoredMeta
+from fwdproxy.policy import selection
+from fwdproxy.policy.decisions import PolicySettings, Reason, Storing
+from fwdproxy.policy.freshness import date_value, explicit
+
+HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
+"""RFC 9110 §15.1."""
+
+UNDERSTOOD: Final = frozenset(
+    {200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 307, 308}
+    | {400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 421, 422, 426}
+    | {500, 501, 502, 503, 504, 505}
+)
+"""The final statuses of RFC 9110 §15 whose caching this cache implements (``must-understand``, RFC 9111 §5.2.2.3)."""
+
+PER_CLIENT: Final = frozenset({b"set-cookie", b"set-cookie2", b"set-login", b"clear-site-data", b"authentication-info"})
+"""Fields that speak to the one client whose request brought them. They are never stored."""
+
+# Without one of these a stored response would mean something else, so a response that would lose it is not stored.
+_ESSENTIAL: Final = frozenset(
+    {b"age", b"cache-control", b"content-encoding", b"content-type", b"date", b"expires", b"vary"}
+)
+
+# Answers to one request's conditions, range or expectation; and those that RFC 6585 §3–§6 keep out of caches.
+_NEVER: Final = frozenset({304, 407, 412, 416, 417, 428, 429, 431, 511})
+
+STORABLE: Final = Storing(store=True, reason=Reason("stored", "RFC 9111 §3", "every condition for storing is met"))
+METHOD: Final = Reason("method", "RFC 9111 §3", "responses to this method are not stored")
+HEAD: Final = Reason("head", "RFC 9110 §9.3.2", "a response to HEAD has no content to store")
+REQUEST_CONTENT: Final = Reason("request-content", "RFC 9110 §9.3.1", "content of a GET request is not part of the key")
+REQUEST_NO_STORE: Final = Reason("request-no-store", "RFC 9111 §5.2.1.5", "the client forbids storing")
+INTERIM: Final = Reason("interim", "RFC 9111 §3", "an interim response is never stored")
+PARTIAL: Final = Reason("partial", "RFC 9111 §3.3", "partial responses are not stored")
+STATUS: Final = Reason("status", "RFC 9111 §3", "responses with this status answer one request only")
+NO_STORE: Final = Reason("no-store", "RFC 9111 §5.2.2.5", "the origin forbids storing")
+NOT_UNDERSTOOD: Final = Reason("must-understand", "RFC 9111 §5.2.2.3", "the status is not one that this cache knows")
+PRIVATE: Final = Reason("private", "RFC 9111 §5.2.2.7", "the response is meant for one client")
+CONNECTION: Final = Reason("connection-options", "RFC 9111 §3.1", "Connection lists a field that must be kept")
+QUALIFIED: Final = Reason("qualified", "RFC 9111 §3.1", "a directive names a field that must be kept")
+AUTHORIZATION: Final = Reason("authorization", "RFC 9111 §3.5", "the request had credentials, and nothing allows it")
+VARY: Final = Reason("vary", "RFC 9111 §4.1", "Vary lets no later request match")
+NOT_CACHEABLE: Final = Reason("not-cacheable", "RFC 9111 §3", "neither the origin nor the status makes it cacheable")
+NO_USE: Final = Reason("no-lifetime", "RFC 9111 §4.2.1", "it is not fresh for any time and can't be validated")
+
+
+def decide(
+    request: RequestHead, response: ResponseHead, *, heuristic_lifetime: int | None, settings: PolicySettings
+) -> Storing:
+    """Whether ``response`` (as received) to ``request`` may be stored.
+
+    ``heuristic_lifetime`` is what `heuristics.ask` gave. Whether the response is complete is the caller's to know.
+    """
+    directives = cache_control.parse(response.headers.get_all(b"cache-control"))
+    reason = (
+        _request_forbids(request)
+        or _status_forbids(response.status)
+        or response_forbids(response)
+        or _credentials_forbid(request, directives)
+        or _nothing_allows(response, directives)
+        or _useless(request, response, directives, heuristic_lifetime, settings)
+    )
+    return STORABLE if reason is None else Storing(store=False, reason=reason)
+
+
+def response_forbids(response: ResponseHead) -> Reason | None:
+    """Why the fields of ``response`` keep it out of a shared cache, whatever the request was; None: they don't."""
+    headers = response.headers
+    directives = cache_control.parse(headers.get_all(b"cache-control"))
+    if directives.has(b"must-understand"):
+        # It overrides the no-store that stands beside it for caches that don't know it (§5.2.2.3).
+        if response.status not in UNDERSTOOD:
+            return NOT_UNDERSTOOD
+    elif directives.has(b"no-store"):
+        return NO_STORE
+    if directives.whole(b"private"):
+        return PRIVATE
+    if not _ESSENTIAL.isdisjoint(_qualified(directives)):
+        return QUALIFIED
+    if not _ESSENTIAL.isdisjoint(connection_options(headers)):
+        return CONNECTION
+    if selection.nominated_fields(headers) is None:
+        return VARY
+    return None
+
+
+def allows_authorized(directives: CacheControl) -> bool:
+    """Whether a response to a request with Authorization may answer other requests (§3.5)."""
+    return directives.has(b"public") or directives.has(b"s-maxage") or directives.has(b"must-revalidate")
+
+
+def storable_head(response: ResponseHead) -> ResponseHead:
+    """What of a response head is stored (§3.1).
+
+    Left out are the fields that concern this connection, those that ``private="…"`` or ``no-cache="…"`` names, the
+    trailer announcement, and what speaks to one client only (`PER_CLIENT`).
+    """
+    directives = cache_control.parse(response.headers.get_all(b"cache-control"))
+    headers = end_to_end(response.headers).without(PER_CLIENT | _qualified(directives))
+    return ResponseHead(response.status, headers, response.reason)
+
+
+def make_meta(
+    request: RequestHead,
+    response: ResponseHead,
+    *,
+    request_time: float,
+    response_time: float,
+    heuristic_lifetime: int | None,
+    heuristic_reason: str,
+) -> StoredMeta:
+    """What is stored beside the body of ``response``, for which `decide` said yes.
+
+    Times are Unix seconds: when the request was sent, when the head arrived. A missing Date is added (RFC 9110 §6.6.1).
+    """
+    head = storable_head(response)
+    return StoredMeta(
+        method=request.method,
+        head=ResponseHead(head.status, with_date(head.headers, response_time), head.reason),
+        request_time=request_time,
+        response_time=response_time,
+        nominated=selection.nominate(request.headers, selection.nominated_fields(response.headers) or ()),
+        heuristic_lifetime=heuristic_lifetime,
+        heuristic_reason=heuristic_reason,
+        authorized=b"authorization" in request.headers,
+    )
+
+
+def has_content(headers: Headers) -> bool:
+    """Whether the fields of a request announce content (RFC 9112 §6)."""
+    return b"transfer-encoding" in headers or (headers.combined(b"content-length") or b"0").strip(b" \t") != b"0"
+
+
+def _request_forbids(request: RequestHead) -> Reason | None:
+    if request.method == "HEAD":
+        return HEAD
+    if request.method != "GET":
+        return METHOD
+    if has_content(request.headers):
+        return REQUEST_CONTENT
+    if cache_control.parse(request.headers.get_all(b"cache-control")).has(b"no-store"):
+        return REQUEST_NO_STORE
+    return None
+
+
+def _status_forbids(status: int) -> Reason | None:
+    if status < 200:
+        return INTERIM
+    if status == 206:
+        return PARTIAL
+    return STATUS if status in _NEVER else None
+
+
+def _credentials_forbid(request: RequestHead, directives: CacheControl) -> Reason | None:
+    return AUTHORIZATION if b"authorization" in request.headers and not allows_authorized(directives) else None
+
+
+def _nothing_allows(response: ResponseHead, directives: CacheControl) -> Reason | None:
+    allowed = (
+        directives.has(b"public")
+        or directives.has(b"max-age")
+        or directives.has(b"s-maxage")
+        or b"expires" in response.headers
+        or response.status in HEURISTICALLY_CACHEABLE
+    )
+    return None if allowed else NOT_CACHEABLE
+
+
+def _useless(
+    request: RequestHead,
+    response: ResponseHead,
+    directives: CacheControl,
+    heuristic_lifetime: int | None,
+    settings: PolicySettings,
+) -> Reason | None:
+    """A response that could never be reused, with or without asking, is not worth its place."""
+    headers = response.headers
+    etag = parse_etag(headers.get(b"etag") or b"") is not None
+    # No clock is needed: without a Date any Expires that is a date counts as a lifetime here.
+    stated = explicit(headers, date_value(headers, 0))
+    if stated is None and heuristic_lifetime is None and (personal(request.headers) or personal(headers)):
+        # Such a page may differ from client to client under one Last-Modified; an entity tag would tell.
+        return None if etag else NO_USE
+    if etag or parse_date(headers.get(b"last-modified") or b"", 0) is not None:
+        return None
+    if directives.whole(b"no-cache"):
+        return NO_USE
+    lifetime = heuristic_lifetime or 0 if stated is None else stated.lifetime
+    windows = directives.seconds(b"stale-while-revalidate"), directives.seconds(b"stale-if-error"), settings.grace
+    return None if lifetime > 0 or any(windows) else NO_USE
+
+
+def personal(headers: Headers) -> bool:
+    """Whether cookies or credentials go with a message, so that nothing is to be guessed about the response."""
+    return b"cookie" in headers or b"authorization" in headers or b"set-cookie" in headers
+
+
+def _qualified(directives: CacheControl) -> frozenset[bytes]:
+    """The fields named by a qualified private or no-cache (§5.2.2.4, §5.2.2.7)."""
+    return (directives.field_names(b"private") or frozenset()) | (directives.field_names(b"no-cache") or frozenset())

@@ -1,0 +1,155 @@
+"""What the writer thread does between commits: access times, eviction, and sweeping up after a killed process."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from itertools import batched
+from pathlib import Path
+from typing import Final
+
+import diskcache
+
+from fwdproxy.store import eviction, records
+from fwdproxy.store.index import Candidate, Index, RefusedRow
+from fwdproxy.store.records import UnreadableRecord, VariantList
+
+log = logging.getLogger(__name__)
+
+PAUSE: Final = 1.0
+"""Seconds between two looks at how full the store is."""
+
+FLUSH: Final = 10.0
+"""Seconds for which access times are collected; a kill loses no more than these."""
+
+MAX_COLLECTED: Final = 10_000
+"""Access times above which they are written sooner."""
+
+BATCH: Final = 256
+"""Rows evicted or touched in one transaction, and pages given back at once."""
+
+SLACK: Final = 1024
+"""Free pages that the database keeps for its next rows."""
+
+
+class Chores:
+    """The background work of one store, a bounded piece at a time.
+
+    ``folder``: where the body files lie. ``limit``: bytes allowed. ``filling`` tells the bytes of the fills under way,
+    which take disk space too. ``sweep``: look for files without a row, as a killed process leaves them.
+    """
+
+    def __init__(
+        self, index: Index, folder: Path, *, limit: int, epoch: int, filling: Callable[[], int], sweep: bool
+    ) -> None:
+        self._index = index
+        self._limit = limit
+        self._epoch = epoch
+        self._filling = filling
+        self._uses: dict[bytes, float] = {}
+        self._verified: dict[bytes, str] = {}
+        self._flush_at = time.monotonic() + FLUSH
+        self._check_at = 0.0
+        self._evicting = False
+        self._unswept: Iterator[Path] = iter(sorted(folder.glob("[0-9a-f][0-9a-f]")) if sweep else ())
+
+    # Called on the event loop
+
+    def note_use(self, row: bytes, now: float) -> None:
+        """A row was used at ``now``, Unix seconds."""
+        self._uses[row] = now
+
+    def note_verified(self, row: bytes, ident: str) -> None:
+        """The body of the response ``ident`` in ``row`` was verified."""
+        self._verified[row] = ident
+
+    def is_verified(self, row: bytes, ident: str) -> bool:
+        """Was it verified, though the row may not say so yet?"""
+        return self._verified.get(row) == ident
+
+    # Called in the writer thread
+
+    def do(self, last: bool) -> float:
+        """Do a piece of what is due; seconds until the next. ``last``: only write down what would be lost."""
+        try:
+            now = time.monotonic()
+            if last or now >= self._flush_at or len(self._uses) >= MAX_COLLECTED:
+                self._flush()
+                self._flush_at = now + FLUSH
+            if last:
+                return 0.0
+            busy = self._keep_limit(now)
+            busy = self._sweep() or busy
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            log.warning("the store's chores are put off: %s", str(error) or "another process holds the lock")
+            return PAUSE
+        return 0.0 if busy else PAUSE
+
+    def _flush(self) -> None:
+        uses = [self._uses.popitem() for _ in range(len(self._uses))]  # while the loop may be adding to it
+        for batch in batched(uses, BATCH):
+            with self._index.group():
+                self._index.touch((used, row) for row, used in batch)
+        verified = list(self._verified.items())
+        for batch_verified in batched(verified, BATCH):
+            with self._index.group():
+                for row, _ in batch_verified:
+                    self._index.trust(row, self._epoch)
+        for row, ident in verified:
+            if self._verified.get(row) == ident:
+                self._verified.pop(row, None)
+
+    def _keep_limit(self, now: float) -> bool:
+        """Evict a batch when the store is too full; True when there is more to do at once."""
+        if not self._evicting:
+            if now < self._check_at:
+                return False
+            self._check_at = now + PAUSE
+            if not eviction.due(self._index.used() + self._filling(), self._limit):
+                return False
+            self._flush()  # least recent use is only known with the times that are still in memory
+            self._evicting = True
+        self._evicting = self._evict()
+        if self._index.free_pages() > SLACK:
+            self._index.give_back(BATCH)
+        return self._evicting
+
+    def _evict(self) -> bool:
+        with self._index.group():
+            # Measured again inside the transaction: another process may just have evicted.
+            used = self._index.used() + self._filling()
+            victims = eviction.plan(self._index.oldest(BATCH), used, self._limit)
+            for victim in victims:
+                self._delete(victim)
+        return bool(victims)
+
+    def _delete(self, victim: Candidate) -> None:
+        if victim.is_list:
+            # Nothing finds a variant whose list is gone. The list is as recently used as any of its variants.
+            try:
+                found = self._index.find(victim.row)
+                record = None if found is None else records.decode(found[0])
+            except (RefusedRow, UnreadableRecord):
+                record = None
+            if isinstance(record, VariantList):
+                for entry in record.entries:
+                    self._index.delete(records.variant_row(entry.ident))
+        self._index.delete(victim.row)
+
+    def _sweep(self) -> bool:
+        """Delete the files of one folder that no row owns; True when there are more folders."""
+        folder = next(self._unswept, None)
+        if folder is None:
+            return False
+        files = list(folder.iterdir())
+        if files:
+            # Files are moved into place inside the transaction that writes their row. So after waiting for those under
+            # way, a file seen before without a row is nobody's.
+            with self._index.group():
+                pass
+            for file in files:
+                if not self._index.knows_file(f"{folder.name}/{file.name}"):
+                    file.unlink(missing_ok=True)
+        return True

@@ -1,0 +1,237 @@
+"""The small values that a setting may hold, each parsed from text once and valid from then on.
+
+Every ``parse`` takes what TOML, a flag or a mitmproxy option may hold and raises ValueError with a text that continues
+"<place> = <value> …": what is wrong, and after a semicolon what to write instead.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import Final, Self, final
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NUMBER_AND_UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HOST: Final = re.compile(r"[0-9a-z*_.:-]+")
+
+_SIZE_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)},
+}
+_DURATION_UNITS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Size(int):
+    """A number of bytes, at least 1: ``10GB`` (powers of 1000), ``512MiB`` (powers of 1024), or a plain number."""
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        size = cls(_quantity(raw, _SIZE_UNITS, 'is not a size; write a number and a unit, such as "10GB" or "512MiB"'))
+        if size < 1:
+            raise ValueError("is too small; the least size is 1 byte")
+        return size
+
+    def __str__(self) -> str:
+        for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "k")):
+            if self >= 1000**power:
+                return f"{int(self) / 1000**power:.4g} {prefix}B"
+        return f"{int(self)} B"
+
+
+class Duration(float):
+    """A number of seconds, at least 0: ``500ms``, ``30s``, ``5m``, ``2h``, ``1d``, or a plain number of seconds."""
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        return cls(_quantity(raw, _DURATION_UNITS, 'is not a duration; write a number and a unit, such as "30s"'))
+
+    def __str__(self) -> str:
+        return f"{float(self):g}s"
+
+
+class Timeout(Duration):
+    """A duration above 0."""
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        timeout = super().parse(raw)
+        if timeout <= 0:
+            raise ValueError('is too short; write a duration above 0, such as "10s"')
+        return timeout
+
+
+def _quantity(raw: object, units: dict[str, int] | dict[str, float], complaint: str) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise ValueError(complaint)
+    found = _NUMBER_AND_UNIT.fullmatch(str(raw).strip())
+    if found is None or found[2].lower() not in units:
+        raise ValueError(complaint)
+    return float(found[1]) * units[found[2].lower()]
+
+
+class _Value:
+    """Equality, hash and text by the one text that a value is written as."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and str(other) == str(self)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+@final
+class Endpoint(_Value):
+    """Where to listen: an IP address or ``localhost``, and a port; port 0 lets the system choose one."""
+
+    __slots__ = ("host", "port")
+
+    host: str
+    port: int
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        complaint = 'is not an address and a port; write "127.0.0.1:8080" or "[::1]:8080"'
+        host, colon, port = _text(raw, complaint).strip().rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError(complaint)
+        bracketed = host.startswith("[") and host.endswith("]")
+        host = host[1:-1] if bracketed else host
+        if bracketed != (":" in host):
+            raise ValueError(complaint)
+        if host != "localhost":
+            try:
+                host = str(ipaddress.ip_address(host))
+            except ValueError:
+                raise ValueError(complaint) from None
+        return cls(host, int(port))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@final
+class Network(_Value):
+    """A range of IP addresses in CIDR notation; one address stands for itself."""
+
+    __slots__ = ("_network",)
+
+    def __init__(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+        self._network = network
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        complaint = 'is not a network; write one in CIDR notation, such as "192.168.0.0/16" or "fd00::/8"'
+        text = _text(raw, complaint).strip()
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(complaint) from None
+        # A slip such as 10.1.2.3/8 would let far more clients in than its writer sees.
+        if "/" in text and str(network.network_address) != str(ipaddress.ip_address(text.partition("/")[0])):
+            raise ValueError(f'has bits beyond its prefix; write "{network}" for the whole network')
+        return cls(network)
+
+    def __contains__(self, address: object) -> bool:
+        """Whether the address lies within; one of IPv4 written as IPv6 (``::ffff:192.0.2.1``) is taken as IPv4."""
+        return plain_address(str(address)) in self._network
+
+    def __str__(self) -> str:
+        return str(self._network)
+
+
+def plain_address(text: str) -> Address:
+    """The IP address in ``text``, IPv4-mapped IPv6 as IPv4, zone left out. ValueError when there is none."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+@final
+class HostPattern(_Value):
+    """Host names: ``a.example`` itself, ``.a.example`` with all names below it, ``*`` for any run of characters."""
+
+    __slots__ = ("_matches", "_text", "regex")
+
+    regex: str
+    """A regular expression for the whole of a lower-case host name."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        pattern = re.escape(text.removeprefix(".")).replace(r"\*", ".*")
+        self.regex = rf"(?:.*\.)?{pattern}" if text.startswith(".") else pattern
+        self._matches = re.compile(self.regex).fullmatch
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        complaint = 'is not a host pattern; write "example.com", ".example.com" or "*.example.com", without a port'
+        text = _text(raw, complaint).strip().lower().removeprefix("[").removesuffix("]").removesuffix(".")
+        try:
+            text = text if text.isascii() else ".".join(_alabel(label) for label in text.split("."))
+        except UnicodeError:
+            raise ValueError(complaint) from None
+        name = text.removeprefix(".")
+        if not name or name.startswith(".") or not _HOST.fullmatch(name) or text.count(":") == 1:
+            raise ValueError(complaint)
+        return cls(text)
+
+    def matches(self, host: str) -> bool:
+        """Whether ``host`` (without brackets and port, any case, with or without the root's dot) is meant."""
+        return self._matches(host.lower().removesuffix(".")) is not None
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@lru_cache(maxsize=256)
+def _alabel(label: str) -> str:
+    return label if label.isascii() else label.encode("idna").decode("ascii")
+
+
+@final
+class Pseudonym(_Value):
+    """What the proxy calls itself in Via (RFC 9110 §7.6.3); ``name`` is None where it is silent (``off`` or false)."""
+
+    __slots__ = ("name",)
+
+    name: str | None
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        if raw is False or raw == "off":
+            return cls(None)
+        complaint = 'is not a name for Via; write one word, such as "fwdproxy", or "off" for none'
+        text = _text(raw, complaint)
+        if not _TOKEN.fullmatch(text):
+            raise ValueError(complaint)
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.name or "off"
+
+
+def _text(raw: object, complaint: str) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(complaint)
+    return raw

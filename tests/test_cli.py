@@ -1,0 +1,103 @@
+"""The command line: what it prints, its exit status, and that nobody ever sees a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fwdproxy import __version__, cli
+from fwdproxy.config import SETTINGS
+
+
+def fwdproxy(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fwdproxy", *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a failed start prints."""
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("fwdproxy: ")
+    return line.removeprefix("fwdproxy: ")
+
+
+def test_version() -> None:
+    done = fwdproxy("--version")
+    assert (done.returncode, done.stdout) == (0, f"fwdproxy {__version__}\n")
+
+
+def test_help_has_every_setting() -> None:
+    done = fwdproxy("run", "--help")
+    assert done.returncode == 0
+    # Help is wrapped, within words with a hyphen too.
+    shown = "".join(done.stdout.split())
+    for setting in SETTINGS:
+        assert setting.flag in shown
+        assert "".join(setting.about.split()) in shown
+        assert not setting.default or f"[default:({setting.default})]" in shown
+
+
+def test_an_unknown_flag_is_named_with_the_one_that_was_meant() -> None:
+    done = fwdproxy("run", "--lisen", "127.0.0.1:0")
+    assert done.returncode == 2
+    assert "No such option: --lisen" in done.stderr
+    assert "--listen" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--listen", "8080"], '--listen = "8080" is not an address and a port; write "127.0.0.1:8080"'),
+        (["--listen", "0.0.0.0:8080"], "listen = 0.0.0.0:8080 lets other machines connect, and none is allowed"),
+        (["--cache-size", "much"], '--cache-size = "much" is not a size'),
+        (["--allow-client", "10.0.0.0/8", "--allow-client", "me"], '--allow-client = "me" is not a network'),
+        (["--config", "nowhere.toml"], "nowhere.toml: can't be read (No such file or directory)"),
+        (["--config", "wrong.toml"], "wrong.toml: cache.sizes is not a setting; did you mean cache.size?"),
+    ],
+)
+def test_a_fault_of_configuration_is_one_line(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+    (tmp_path / "wrong.toml").write_text('[cache]\nsizes = "1GB"\n')
+    assert one_line(fwdproxy("run", *arguments, cwd=tmp_path)).startswith(complaint)
+
+
+def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match="runs on Linux and macOS; on Windows, run it in WSL"):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "/srv/cache"), "/srv/cache: Permission denied"),
+        (OSError(98, "Address already in use"), "Address already in use"),
+        (
+            KeyError("x"),
+            "a fault in fwdproxy itself, KeyError: 'x'; FWDPROXY_TRACEBACK=1 in the environment shows where",
+        ),
+    ],
+)
+def test_no_error_reaches_a_user_as_a_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception, line: str) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.delenv("FWDPROXY_TRACEBACK", raising=False)
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == f"fwdproxy: {line}"

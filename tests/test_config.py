@@ -1,0 +1,334 @@
+"""The one configuration: three spellings, one result, and faults that say where and what instead."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fwdproxy import config
+from fwdproxy.config import SETTINGS, Settings
+from fwdproxy.errors import ConfigError
+from fwdproxy.values import Duration, Endpoint, HostPattern, Network, Pseudonym, Size, Timeout
+
+
+def load_text(folder: Path, text: str, flags: dict[str, object] | None = None) -> Settings:
+    file = folder / "fwdproxy.toml"
+    file.write_text(text)
+    return config.load(file, flags)
+
+
+# --- Values -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [
+        ("10GB", 10_000_000_000),
+        ("512MiB", 512 * 1024 * 1024),
+        ("1.5 kB", 1500),
+        ("2tib", 2 * 1024**4),
+        ("100B", 100),
+        ("4096", 4096),
+        (4096, 4096),
+    ],
+)
+def test_size(raw: object, size: int) -> None:
+    assert Size.parse(raw) == size
+
+
+@pytest.mark.parametrize("raw", ["", "GB", "10 potatoes", "-1GB", "0", "1e9", "10 GB GB", "1,5GB", True, [], -5, 0.2])
+def test_no_size(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not a size|is too small"):
+        Size.parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(999, "999 B"), (10**10, "10 GB"), (1536, "1.536 kB"), (5 * 10**12, "5 TB"), (10**6, "1 MB")]
+)
+def test_size_is_shown_in_powers_of_1000(size: int, text: str) -> None:
+    assert str(Size(size)) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "seconds"), [("30s", 30), ("500ms", 0.5), ("5m", 300), ("2 h", 7200), ("1d", 86400), ("7", 7), (7, 7)]
+)
+def test_duration(raw: object, seconds: float) -> None:
+    assert Duration.parse(raw) == seconds
+
+
+def test_a_timeout_is_above_zero() -> None:
+    assert Duration.parse("0s") == Duration(0)
+    with pytest.raises(ValueError, match="too short"):
+        Timeout.parse("0s")
+
+
+@pytest.mark.parametrize(
+    ("raw", "host", "port", "loopback"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080, True),
+        ("127.9.9.9:1", "127.9.9.9", 1, True),
+        ("[::1]:8080", "::1", 8080, True),
+        ("localhost:0", "localhost", 0, True),
+        ("0.0.0.0:3128", "0.0.0.0", 3128, False),
+        ("[::]:65535", "::", 65535, False),
+        ("[2001:DB8::1]:80", "2001:db8::1", 80, False),
+    ],
+)
+def test_endpoint(raw: str, host: str, port: int, loopback: bool) -> None:
+    endpoint = Endpoint.parse(raw)
+    assert (endpoint.host, endpoint.port, endpoint.loopback) == (host, port, loopback)
+    assert Endpoint.parse(str(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "8080",
+        ":8080",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:٣",
+        "256.0.0.1:80",
+        "[127.0.0.1]:80",
+        "::1:8080",
+        "[::1]",
+        "example.com:80",
+        80,
+    ],
+)
+def test_no_endpoint(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not an address and a port"):
+        Endpoint.parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("network", "address", "within"),
+    [
+        ("10.0.0.0/8", "10.200.0.1", True),
+        ("10.0.0.0/8", "11.0.0.1", False),
+        ("10.0.0.0/8", "::ffff:10.0.0.1", True),
+        ("10.0.0.7", "10.0.0.7", True),
+        ("10.0.0.7", "10.0.0.8", False),
+        ("fd00::/8", "fd12::1", True),
+        ("fd00::/8", "10.0.0.1", False),
+        ("fe80::/10", "fe80::1%eth0", True),
+    ],
+)
+def test_network(network: str, address: str, within: bool) -> None:
+    assert (address in Network.parse(network)) is within
+
+
+@pytest.mark.parametrize("raw", ["", "10.0.0.0/33", "example.com", "10.0.0.0-10.0.0.9", 10, "10.1.2.3/8", "fd12::1/8"])
+def test_no_network(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not a network|has bits beyond its prefix"):
+        Network.parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "matches"),
+    [
+        ("bank.example", "bank.example", True),
+        ("bank.example", "BANK.example.", True),
+        ("Bank.Example.", "bank.example", True),
+        ("bank.example", "www.bank.example", False),
+        ("bank.example", "bankXexample", False),
+        (".bank.example", "bank.example", True),
+        (".bank.example", "a.b.bank.example", True),
+        (".bank.example", "evilbank.example", False),
+        ("*.bank.example", "www.bank.example", True),
+        ("*.bank.example", "bank.example", False),
+        ("api-*.example", "api-7.example", True),
+        ("*", "anything.example", True),
+        ("bücher.example", "xn--bcher-kva.example", True),
+        ("192.0.2.7", "192.0.2.7", True),
+        ("[2001:db8::1]", "2001:db8::1", True),
+    ],
+)
+def test_host_pattern(pattern: str, host: str, matches: bool) -> None:
+    assert HostPattern.parse(pattern).matches(host) is matches
+
+
+@pytest.mark.parametrize("raw", ["", ".", "..a", "a:443", "https://a.example/", "a b", "a/b", 3])
+def test_no_host_pattern(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not a host pattern"):
+        HostPattern.parse(raw)
+
+
+@pytest.mark.parametrize(("raw", "name"), [("fwdproxy", "fwdproxy"), ("off", None), (False, None)])
+def test_pseudonym(raw: object, name: str | None) -> None:
+    assert Pseudonym.parse(raw).name == name
+
+
+@pytest.mark.parametrize("raw", ["", "two words", "a(b)", True, 3])
+def test_no_pseudonym(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not a name for Via"):
+        Pseudonym.parse(raw)
+
+
+# --- Sources ----------------------------------------------------------------------------------------------------
+
+# Every setting: its raw value in a file, as a flag or option, and the value that both give.
+EVERY: list[tuple[str, Any, Any, object]] = [
+    ("listen", "[::1]:9000", "[::1]:9000", Endpoint("::1", 9000)),
+    ("data_dir", "/srv/data", "/srv/data", Path("/srv/data")),
+    ("certs", "/srv/ca", "/srv/ca", Path("/srv/ca")),
+    ("allow_client", ["10.0.0.0/8"], ["10.0.0.0/8"], (Network.parse("10.0.0.0/8"),)),
+    ("allow_destination", ["127.0.0.0/8"], ["127.0.0.0/8"], (Network.parse("127.0.0.0/8"),)),
+    ("bypass", ["a.example", "b"], ["a.example", "b"], (HostPattern("a.example"), HostPattern("b"))),
+    ("via", "shop", "shop", Pseudonym("shop")),
+    ("access_log", False, False, False),
+    ("forward_validators", True, True, True),
+    ("cache.size", "1GiB", "1GiB", Size(1024**3)),
+    ("cache.grace", "1h", "1h", Duration(3600)),
+    ("cache.heuristic", "a.b:C", "a.b:C", "a.b:C"),
+    ("origin.ca", ["/a.pem", "/b.pem"], ["/a.pem", "/b.pem"], (Path("/a.pem"), Path("/b.pem"))),
+    ("origin.connect_timeout", 3, "3s", Timeout(3)),
+    ("origin.head_timeout", "1.5s", "1.5s", Timeout(1.5)),
+    ("origin.idle_timeout", "2m", "2m", Timeout(120)),
+]  # fmt: skip
+
+
+def value_of(settings: Settings, key: str) -> object:
+    value: object = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def test_the_table_has_every_setting() -> None:
+    assert [row[0] for row in EVERY] == [setting.key for setting in SETTINGS]
+
+
+@pytest.mark.parametrize(("key", "in_file", "as_flag", "expected"), EVERY)
+def test_every_setting_from_file_flag_and_option(
+    tmp_path: Path, key: str, in_file: Any, as_flag: Any, expected: object
+) -> None:
+    table, _, name = key.rpartition(".")
+    header = f"[{table}]\n" if table else ""
+    shown = str(in_file).lower() if isinstance(in_file, bool) else repr(in_file)
+    assert value_of(load_text(tmp_path, f"{header}{name} = {shown}\n"), key) == expected
+    assert value_of(config.load(None, {key: as_flag}), key) == expected
+    [setting] = [setting for setting in SETTINGS if setting.key == key]
+    if setting.for_mitmproxy:
+        assert value_of(config.from_options({setting.option: as_flag}), key) == expected
+
+
+def test_what_is_not_given_keeps_its_default(tmp_path: Path) -> None:
+    nothing_given = {setting.key: () if setting.repeatable else None for setting in SETTINGS}
+    assert config.load(None, nothing_given) == Settings()
+    assert load_text(tmp_path, "") == Settings()
+    assert config.from_options({"fwd_cache_size": None, "fwd_bypass": [], "listen_port": 8080}) == Settings()
+
+
+def test_a_flag_wins_over_the_file_and_leaves_the_rest(tmp_path: Path) -> None:
+    text = 'bypass = ["a.example"]\n[cache]\nsize = "1GB"\ngrace = "5s"\n'
+    settings = load_text(tmp_path, text, {"cache.size": "2GB", "bypass": ["b.example"]})
+    assert settings.cache.size == Size(2 * 10**9)
+    assert settings.cache.grace == Duration(5)
+    assert settings.bypass == (HostPattern("b.example"),)
+
+
+def test_paths_start_at_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = load_text(tmp_path, 'certs = "~/ca"\n[origin]\nca = ["root.pem"]\n', {"data_dir": "data"})
+    assert settings.origin.ca == (tmp_path / "root.pem",)
+    assert settings.certs == tmp_path / "home" / "ca"
+    assert settings.data_dir == elsewhere / "data"
+
+
+def test_the_ca_lies_in_the_data_folder_unless_named() -> None:
+    assert config.load(None, {"data_dir": "/srv"}).certs == Path("/srv/certs")
+    assert config.load(None, {"data_dir": "/srv", "certs": "/ca"}).certs == Path("/ca")
+    assert config.load(None, {"data_dir": "/srv"}).cache_dir == Path("/srv/cache")
+
+
+@pytest.mark.parametrize(
+    ("platform", "xdg", "expected"),
+    [
+        ("linux", "", "/home/u/.local/share/fwdproxy"),
+        ("linux", "/xdg", "/xdg/fwdproxy"),
+        ("linux", "relative", "/home/u/.local/share/fwdproxy"),
+        ("darwin", "/xdg", "/home/u/Library/Application Support/fwdproxy"),
+    ],
+)
+def test_default_data_folder(monkeypatch: pytest.MonkeyPatch, platform: str, xdg: str, expected: str) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("HOME", "/home/u")
+    monkeypatch.setenv("XDG_DATA_HOME", xdg)
+    assert config.default_data_dir() == Path(expected)
+
+
+# --- Faults -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[cache]\nsize = "10 potatoes"', 'cache.size = "10 potatoes" is not a size; write a number and a unit'),
+        ("[cache]\nsize = true", "cache.size = true is not a size; write"),
+        ('[origin]\nca = ["a.pem", 3]', "origin.ca = 3 is not a path; write"),
+        ('bypass = "a.example"', 'bypass = "a.example" is not a list; write it in brackets'),
+        ("cache = 3", "cache = 3 is not a table; write its settings below a line such as [cache]"),
+        ('access_log = "yes"', 'access_log = "yes" is not a switch; write true or false'),
+        ("[cache]\nheuristic = 3", "cache.heuristic = 3 is not text; write it in quotation marks"),
+        ("[cache]\nsizee = 3", "cache.sizee is not a setting; did you mean cache.size?"),
+        ("lissten = 3", "lissten is not a setting; did you mean listen?"),
+        ("[qqq]\nx = 3", "qqq is not a setting; the settings are listen, data_dir"),
+        ("listen = 8080", 'listen = 8080 is not an address and a port; write "127.0.0.1:8080"'),
+        ('allow_client = ["10.1.2.3/8"]', 'allow_client = "10.1.2.3/8" has bits beyond its prefix; write "10.0.0.0/8"'),
+        ("[origin]\nconnect_timeout = 0", "origin.connect_timeout = 0 is too short; write"),
+        ("listen = ", "is not valid TOML: "),
+    ],
+)
+def test_a_fault_in_a_file_names_file_key_value_and_remedy(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'fwdproxy.toml'}: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_in_a_flag_or_option_is_named_in_its_spelling() -> None:
+    with pytest.raises(ConfigError, match='^--cache-size = "x" is not a size'):
+        config.load(None, {"cache.size": "x"})
+    with pytest.raises(ConfigError, match='^fwd_origin_ca = "" is not a path'):
+        config.from_options({"fwd_origin_ca": [""]})
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.toml: can't be read .No such file"):
+        config.load(tmp_path / "nowhere.toml")
+    (tmp_path / "latin.toml").write_bytes(b'via = "\xe9"')
+    with pytest.raises(ConfigError, match="latin.toml: is not UTF-8 text"):
+        config.load(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"])
+def test_listening_beyond_loopback_needs_allowed_clients(listen: str) -> None:
+    with pytest.raises(ConfigError, match="--allow-client 192.168.0.0/16"):
+        config.load(None, {"listen": listen})
+    assert config.load(None, {"listen": listen, "allow_client": ["192.0.2.0/24"]}).listen == Endpoint.parse(listen)
+
+
+@pytest.mark.parametrize(
+    ("address", "admitted"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("10.1.1.1", True),
+        ("::ffff:10.1.1.1", True),
+        ("11.1.1.1", False),
+        ("2001:db8::1", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+def test_clients_admitted(address: str, admitted: bool) -> None:
+    assert config.load(None, {"allow_client": ["10.0.0.0/8"]}).admits(address) is admitted
