@@ -24,7 +24,18 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from fwdproxy.errors import ConfigError
-from fwdproxy.values import Duration, Endpoint, HostPattern, Network, Pseudonym, Size, Timeout, plain_address
+from fwdproxy.values import (
+    Duration,
+    Endpoint,
+    File,
+    HostPattern,
+    Network,
+    Pseudonym,
+    Size,
+    Timeout,
+    parse_path,
+    plain_address,
+)
 
 
 def default_data_dir() -> Path:
@@ -54,7 +65,10 @@ class CacheTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
     grace: Annotated[
         Duration,
-        Meta(description="How long past its freshness a response may still be served, where its origin allows it."),
+        Meta(
+            description="How long past its freshness a response may stand in while its origin fails, "
+            "unless that origin forbids it."
+        ),
     ] = Duration(0)
     heuristic: Annotated[
         str | None,
@@ -66,7 +80,7 @@ class OriginTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """How origins are reached."""
 
     ca: Annotated[
-        tuple[Path, ...],
+        tuple[File, ...],
         Meta(description="A PEM file with certificates to trust in origins, besides those of the system."),
     ] = ()
     connect_timeout: Annotated[Timeout, Meta(description="Time to connect to an origin, TLS included.")] = Timeout(10)
@@ -255,21 +269,12 @@ def _overlay[S: Struct](below: S, above: S, given: Mapping[str, Any]) -> S:
 
 def _convert(layer: _Layer) -> Settings:
     def parse(kind: type, raw: object) -> object:
-        return _path(raw, layer.base) if kind is Path else kind.parse(raw)  # type: ignore[attr-defined]
+        return parse_path(raw, kind, layer.base) if issubclass(kind, Path) else kind.parse(raw)  # type: ignore[attr-defined]
 
     try:
         return msgspec.convert(layer.raw, Settings, dec_hook=parse)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), layer)) from None
-
-
-def _path(raw: object, base: Path) -> Path:
-    if not isinstance(raw, str | os.PathLike) or not str(raw) or "\0" in str(raw):
-        raise ValueError("is not a path; write the name of a file or folder in quotation marks")
-    try:
-        return base / Path(raw).expanduser()
-    except RuntimeError:
-        raise ValueError("names a home folder that doesn't exist; write the whole path") from None
 
 
 _EXPECTED: Final = {

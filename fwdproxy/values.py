@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Self, final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -72,6 +73,26 @@ def _quantity(raw: object, units: dict[str, int] | dict[str, float], complaint: 
     if found is None or found[2].lower() not in units:
         raise ValueError(complaint)
     return float(found[1]) * units[found[2].lower()]
+
+
+class File(Path):
+    """The path of a file that can be read."""
+
+
+def parse_path(raw: object, kind: type[Path], base: Path) -> Path:
+    """A `Path` or `File` from text; ``~`` is the user's home folder, and relative paths start at ``base``."""
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise ValueError("is not a path; write the name of a file or folder in quotation marks")
+    try:
+        path = kind(base / Path(raw).expanduser())
+    except RuntimeError:
+        raise ValueError("names a home folder that doesn't exist; write the whole path") from None
+    if kind is File:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"can't be read ({error.strerror}); name a readable file") from None
+    return path
 
 
 class _Value:

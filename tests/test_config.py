@@ -186,7 +186,7 @@ EVERY: list[tuple[str, Any, Any, object]] = [
     ("cache.size", "1GiB", "1GiB", Size(1024**3)),
     ("cache.grace", "1h", "1h", Duration(3600)),
     ("cache.heuristic", "a.b:C", "a.b:C", "a.b:C"),
-    ("origin.ca", ["/a.pem", "/b.pem"], ["/a.pem", "/b.pem"], (Path("/a.pem"), Path("/b.pem"))),
+    ("origin.ca", [__file__, config.__file__], [__file__, config.__file__], (Path(__file__), Path(config.__file__))),
     ("origin.connect_timeout", 3, "3s", Timeout(3)),
     ("origin.head_timeout", "1.5s", "1.5s", Timeout(1.5)),
     ("origin.idle_timeout", "2m", "2m", Timeout(120)),
@@ -238,6 +238,7 @@ def test_paths_start_at_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyP
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "root.pem").touch()
     settings = load_text(tmp_path, 'certs = "~/ca"\n[origin]\nca = ["root.pem"]\n', {"data_dir": "data"})
     assert settings.origin.ca == (tmp_path / "root.pem",)
     assert settings.certs == tmp_path / "home" / "ca"
@@ -274,7 +275,12 @@ def test_default_data_folder(monkeypatch: pytest.MonkeyPatch, platform: str, xdg
     [
         ('[cache]\nsize = "10 potatoes"', 'cache.size = "10 potatoes" is not a size; write a number and a unit'),
         ("[cache]\nsize = true", "cache.size = true is not a size; write"),
-        ('[origin]\nca = ["a.pem", 3]', "origin.ca = 3 is not a path; write"),
+        ("[origin]\nca = [3]", "origin.ca = 3 is not a path; write"),
+        (
+            '[origin]\nca = ["no.pem"]',
+            'origin.ca = "no.pem" can\'t be read (No such file or directory); name a readable',
+        ),
+        ('data_dir = "~nobody-here/x"', 'data_dir = "~nobody-here/x" names a home folder that doesn\'t exist; write'),
         ('bypass = "a.example"', 'bypass = "a.example" is not a list; write it in brackets'),
         ("cache = 3", "cache = 3 is not a table; write its settings below a line such as [cache]"),
         ('access_log = "yes"', 'access_log = "yes" is not a switch; write true or false'),

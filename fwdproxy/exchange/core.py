@@ -303,10 +303,11 @@ class Exchange:
 
     def _fill(self, asked: _Asked, response: OriginResponse, meta: StoredMeta) -> Filling:
         assert self._store is not None and asked.key is not None
-        filling = Filling(response, self._store.open_fill(asked.key, meta, response.length), self._settings.alone)
+        fill = self._store.open_fill(asked.key, meta, response.length)
+        filling = Filling(response, fill, self._settings.alone)
         self._fillings.add(filling)
         filling.task.add_done_callback(lambda _: self._fillings.discard(filling))
-        asked.status = replace(asked.status, stored=True)
+        asked.status = replace(asked.status, stored=fill.will_store)
         return filling
 
     # -- revalidation in the background (RFC 5861 §3) -----------------------------------------------------------

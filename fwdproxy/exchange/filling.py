@@ -44,6 +44,11 @@ class Filling:
         return FilledBody(self, self._fill.reader())
 
     @property
+    def length(self) -> int | None:
+        """The bytes of content that the origin declared."""
+        return self._response.length
+
+    @property
     def trailers(self) -> Headers:
         """The origin's trailers, once the end was read."""
         return self._response.trailers
@@ -78,6 +83,7 @@ class FilledBody:
     def __init__(self, filling: Filling, reader: BodyReader) -> None:
         self._filling = filling
         self._reader = reader
+        self._taken = 0
 
     @property
     def trailers(self) -> Headers:
@@ -86,7 +92,13 @@ class FilledBody:
 
     async def read(self) -> bytes:
         """See `Body.read`."""
-        return await self._reader.read()
+        data = await self._reader.read()
+        self._taken += len(data)
+        if data and self._taken == self._filling.length:
+            # The last bytes tell the client that it has all. By then the response is stored, so that whoever asks
+            # next finds it.
+            await asyncio.wait((self._filling.task,))
+        return data
 
     async def aclose(self) -> None:
         """See `Body.aclose`."""

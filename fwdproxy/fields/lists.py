@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 _QUOTED_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _MARK: Final = re.compile(rb'[",\\]')
@@ -44,7 +44,7 @@ def _split_outside_quotes(line: bytes) -> list[bytes] | None:
 
 def is_token(value: bytes) -> bool:
     """Whether ``value`` is a token (RFC 9110 §5.6.2)."""
-    return TOKEN.fullmatch(value) is not None
+    return _TOKEN.fullmatch(value) is not None
 
 
 def unquoted(value: bytes) -> bytes | None:

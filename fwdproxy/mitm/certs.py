@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -27,6 +29,14 @@ def ready_folder(folder: Path) -> None:
         raise StartupError(
             f"the folder {folder} for the CA can't be written ({error.strerror}); name another with --certs"
         ) from None
+
+
+def trust_bundle(extra: Sequence[Path], folder: Path) -> Path:
+    """One file in ``folder`` with the usual authorities and those of the ``extra`` files, as mitmproxy wants them."""
+    bundle = folder / "origin-ca.pem"
+    texts = [source.read_text("utf-8") for source in (Path(certifi.where()), *extra)]
+    bundle.write_text("\n".join(texts), "utf-8")
+    return bundle
 
 
 def authority(folder: Path) -> tuple[Path, bytes]:

@@ -34,7 +34,7 @@ async def serve(settings: Settings, announce: Callable[[Banner], None]) -> None:
     shell.guards_clients = True
     shell.use(settings)
     master.addons.add(shell)
-    prepare_options(settings.bypass)
+    prepare_options(settings)
     servers: Any = master.addons.get("proxyserver")
     running = asyncio.ensure_future(master.run())
     try:

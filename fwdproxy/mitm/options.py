@@ -11,7 +11,9 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from fwdproxy import config
+from fwdproxy.config import Settings
 from fwdproxy.errors import FwdProxyError
+from fwdproxy.mitm.certs import trust_bundle
 from fwdproxy.mitm.shell import BUFFERED, Shell, installed
 from fwdproxy.values import HostPattern
 
@@ -54,15 +56,20 @@ class CacheOptions:
                 return
             raise exceptions.OptionsError(str(error)) from None
         self._shell = shell
-        prepare_options(settings.bypass)
+        prepare_options(settings)
 
 
-def prepare_options(bypass: Sequence[HostPattern]) -> None:
-    """Set what the exchange needs of mitmproxy: no early connections, bounded buffers, tunnels for ``bypass``."""
+def prepare_options(settings: Settings) -> None:
+    """Set what the exchange needs of mitmproxy: no early connections, bounded buffers, tunnels for bypassed hosts.
+
+    What mitmproxy itself carries (gRPC) is to trust the same origins.
+    """
     wanted: dict[str, object] = {"connection_strategy": "lazy"}
+    if settings.origin.ca and not ctx.options.ssl_verify_upstream_trusted_ca:
+        wanted["ssl_verify_upstream_trusted_ca"] = str(trust_bundle(settings.origin.ca, settings.data_dir))
     if not ctx.options.stream_large_bodies:
         wanted["stream_large_bodies"] = str(BUFFERED)
-    tunnelled = [pattern_regex(pattern) for pattern in bypass]
+    tunnelled = [pattern_regex(pattern) for pattern in settings.bypass]
     if missing := [regex for regex in tunnelled if regex not in ctx.options.ignore_hosts]:
         wanted["ignore_hosts"] = [*ctx.options.ignore_hosts, *missing]
     ctx.options.update(**{name: value for name, value in wanted.items() if getattr(ctx.options, name) != value})

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, NoReturn
 from fwdproxy.errors import OriginError
 from fwdproxy.fields.connection import connection_options
 from fwdproxy.messages import Headers, ResponseHead
-from fwdproxy.origin import llhttp
+from fwdproxy.origin.llhttp import ChunkedDecoder, read_fields
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
@@ -69,9 +69,9 @@ class ResponseParser:
         self._method = ""
         self._upgrade = False
         self._interim = 0
-        self._partial = b""
+        self._partial = bytearray()
         self._left = 0
-        self._message = llhttp.Message()
+        self._decoder: ChunkedDecoder | None = None
         self.reusable = True
 
     def expect(self, method: str, *, upgrade: bool = False) -> None:
@@ -116,19 +116,20 @@ class ResponseParser:
 
     def _receive_head(self, data: bytes, events: list[Event]) -> bytes:
         """Collect the head and read it once it is whole; the bytes behind it."""
-        before = self._partial
-        buffer = before + data if before else data
-        end = buffer.find(b"\r\n\r\n", max(0, len(before) - 3)) + 4
+        partial = self._partial
+        known = len(partial)
+        partial += data
+        end = partial.find(b"\r\n\r\n", max(0, known - 3)) + 4
         whole = end >= 4
-        if (end if whole else len(buffer)) > self._max_head_bytes:
+        if (end if whole else len(partial)) > self._max_head_bytes:
             _refuse_size(f"the response head is over {self._max_head_bytes} bytes")
         if not whole:
-            _refuse_hopeless(buffer)
-            self._partial = buffer
+            _refuse_hopeless(partial, known)
             return b""
-        self._partial = b""
-        self._read_head(buffer[:end], events)
-        return buffer[end:]
+        head, rest = bytes(partial[:end]), bytes(partial[end:])
+        partial.clear()
+        self._read_head(head, events)
+        return rest
 
     def _read_head(self, raw: bytes, events: list[Event]) -> None:
         line = _STATUS_LINE.match(raw)
@@ -138,8 +139,7 @@ class ResponseParser:
             _refuse("white space follows the status line")
         if b"\r\n " in raw or b"\r\n\t" in raw:
             raw = _FOLD.sub(b" ", raw)  # RFC 9112 §5.2
-        self._message = llhttp.Message()
-        headers = Headers(self._message.read_head(raw))
+        headers = Headers(read_fields(raw))
         if len(headers) > self._max_fields:
             _refuse_size(f"the response head has over {self._max_fields} fields")
         self._begin_body(ResponseHead(int(line[2]), headers, line[3] or b""), line[1] == b"0", events)
@@ -160,6 +160,7 @@ class ResponseParser:
             self._finish(_NO_TRAILERS, events)
         elif chunked:
             self._phase = _Phase.CHUNKED
+            self._decoder = ChunkedDecoder(self._max_head_bytes)
             events.append(Incoming(head, None, True))
         elif length is not None:
             self._phase = _Phase.COUNTED
@@ -199,13 +200,15 @@ class ResponseParser:
         return data[left:]
 
     def _receive_chunked(self, data: bytes, events: list[Event]) -> bytes:
-        message = self._message
-        events += message.read_chunked(data, self._max_head_bytes)
-        if message.complete:
-            if len(message.fields) > self._max_fields:
+        decoder = self._decoder
+        assert decoder is not None
+        events += decoder.receive(data)
+        if decoder.trailers is not None:
+            if len(decoder.trailers) > self._max_fields:
                 _refuse(f"the response has over {self._max_fields} trailers", "http_response_trailer_section_size")
-            self.reusable = self.reusable and not message.surplus
-            self._finish(End(Headers(message.fields)), events)
+            self.reusable = self.reusable and not decoder.surplus
+            self._decoder = None
+            self._finish(End(Headers(decoder.trailers)), events)
         return b""
 
 
@@ -229,11 +232,11 @@ def _is_chunked(headers: Headers) -> bool:
     return True
 
 
-def _refuse_hopeless(buffer: bytes) -> None:
-    """Refuse at once what can't become a head any more, rather than wait for the rest of it."""
-    if not buffer.startswith(b"HTTP/1."[: len(buffer)]):
+def _refuse_hopeless(partial: bytearray, known: int) -> None:
+    """Refuse at once what can't become a head any more, rather than wait for the rest; ``known`` bytes are checked."""
+    if known < 7 and not partial.startswith(b"HTTP/1."[: len(partial)]):
         _refuse("the response isn't HTTP/1.1")
-    if _BARE_LF.search(buffer):
+    if _BARE_LF.search(partial, max(0, known - 1)):
         _refuse("a line of the response head ends without CR")
 
 

@@ -60,6 +60,7 @@ class Resolver:
             pending = self._pending.get(host)
             if pending is None:
                 pending = self._pending[host] = asyncio.create_task(self._ask(host), name="resolve")
+                pending.add_done_callback(lambda _: self._pending.pop(host, None))
             answer = await asyncio.shield(pending)
         if not answer.addresses:
             raise OriginError("dns_error", f"the name {host} can't be resolved: {answer.error}")
@@ -82,8 +83,6 @@ class Resolver:
             seconds = _POSITIVE_SECONDS if addresses else _NEGATIVE_SECONDS
         except (OSError, ValueError) as fault:
             addresses, error, seconds = (), (getattr(fault, "strerror", None) or str(fault)), _NEGATIVE_SECONDS
-        finally:
-            del self._pending[host]
         answer = _Answer(addresses, error, self._now() + seconds)
         self._answers.pop(host, None)
         self._answers[host] = answer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Final, cast, final
 
 from cachecontrol.heuristics import BaseHeuristic
@@ -15,7 +16,8 @@ from urllib3 import HTTPHeaderDict
 from fwdproxy.errors import ConfigError
 from fwdproxy.fields import cache_control
 from fwdproxy.fields.dates import format_date, parse_date, with_date
-from fwdproxy.policy.freshness import explicit
+from fwdproxy.messages import Headers
+from fwdproxy.policy.freshness import date_value, explicit
 from fwdproxy.policy.storing import HEURISTICALLY_CACHEABLE, personal, response_forbids
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from urllib3 import HTTPResponse
 
-    from fwdproxy.messages import Headers, RequestHead, ResponseHead
+    from fwdproxy.messages import RequestHead, ResponseHead
 
 DAY: Final = 24 * 3600
 
@@ -113,10 +115,13 @@ def _nothing_to_guess(request: RequestHead, response: ResponseHead, now: float) 
 
 def _lifetime(updates: Mapping[str, str], headers: Headers, now: float) -> int:
     """The lifetime in the fields that a heuristic would set: that of Cache-Control, or else Expires − Date."""
-    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in updates.items()]
-    dated = headers.without({b"cache-control", b"expires"}).adding(*fields)
-    stated = explicit(dated, now)
-    return stated.lifetime if stated is not None else 0
+    fields = HTTPHeaderDict(updates)
+    stated = explicit(Headers([(b"Cache-Control", fields.get("Cache-Control", "").encode("latin-1"))]), now)
+    if stated is not None:
+        return stated.lifetime
+    # Those of cachecontrol write a date of e-mail, "… -0000", which is no HTTP date.
+    expires = parsedate_tz(fields.get("Expires", ""))
+    return 0 if expires is None else mktime_tz(expires) - date_value(headers, now)
 
 
 def _date(headers: Mapping[str, str], name: str, now: float) -> int | None:

@@ -10,16 +10,14 @@ from fwdproxy.messages import RequestHead, StoredResponse
 from fwdproxy.policy import keys, stale, validation
 from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Reason, Refuse, Serve, Validate
 from fwdproxy.policy.freshness import Freshness, current_age, freshness
-from fwdproxy.policy.storing import allows_authorized, has_content, personal
+from fwdproxy.policy.storing import REQUEST_CONTENT, allows_authorized, has_content, personal
 
 METHOD: Final = Forward("method", Reason("method", "RFC 9111 §4", "stored responses do not answer this method"))
 RANGE: Final = Forward("bypass", Reason("range", "RFC 9111 §3.3", "requests for a range are passed on"))
 PRECONDITION: Final = Forward(
     "bypass", Reason("precondition", "RFC 9111 §4.3.2", "If-Match and If-Unmodified-Since are the origin's to judge")
 )
-CONTENT: Final = Forward(
-    "bypass", Reason("request-content", "RFC 9110 §9.3.1", "content of a GET request is not part of the key")
-)
+CONTENT: Final = Forward("bypass", REQUEST_CONTENT)
 NOTHING: Final = Forward("uri-miss", Reason("uri-miss", "RFC 9111 §4", "nothing is stored for the URI"))
 VARY: Final = Forward("vary-miss", Reason("vary-miss", "RFC 9111 §4.1", "what is stored was selected by other fields"))
 AUTHORIZED: Final = Forward("miss", Reason("authorization", "RFC 9111 §3.5", "it is for the client with credentials"))
@@ -109,8 +107,9 @@ def _why_unwanted(
     if not asked:
         return None
     max_age = asked.seconds(b"max-age")
+    # Ages are whole seconds cut short, so an equal one may be past the limit; and max-age=0 is how browsers reload.
     # A reload need not ask again for what the origin says will not change while it is fresh (RFC 8246 §2).
-    if max_age is not None and age > max_age and not said.has(b"immutable"):
+    if max_age is not None and age >= max_age and not said.has(b"immutable"):
         return REQUEST_MAX_AGE
     min_fresh = asked.seconds(b"min-fresh", otherwise=MAX_DELTA)
     return REQUEST_MIN_FRESH if min_fresh is not None and fresh.lifetime - age < min_fresh else None
@@ -119,7 +118,7 @@ def _why_unwanted(
 def _why_stale_allowed(asked: CacheControl, said: CacheControl, staleness: int, age: int) -> Reason | None:
     """What allows this request to get a response that is stale since ``staleness`` seconds, or None."""
     max_age = asked.seconds(b"max-age")
-    if asked.has(b"min-fresh") or (max_age is not None and age > max_age):
+    if asked.has(b"min-fresh") or (max_age is not None and age >= max_age):
         return None
     if asked.has(b"max-stale"):
         if stale.others_may_allow(said) and staleness <= _max_stale(asked):

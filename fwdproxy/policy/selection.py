@@ -1,16 +1,15 @@
-"""Which of the responses stored for a URI answers a request: Vary (RFC 9111 §4.1)."""
+"""Whether a response stored for a URI was selected by the fields that a request has, too: Vary (RFC 9111 §4.1)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 from fwdproxy.fields.lists import is_token, members
-from fwdproxy.messages import Headers, Nominated, StoredMeta
-from fwdproxy.policy.freshness import date_value
+from fwdproxy.messages import Headers, Nominated
 
 # Lists, so that white space round their commas means nothing (RFC 9110 §5.6.1).
 _LISTS: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
@@ -41,22 +40,6 @@ def nominate(request_headers: Headers, names: Sequence[bytes]) -> Nominated:
 def matches(nominated: Nominated, request_headers: Headers) -> bool:
     """Whether a request selects the response that was stored with ``nominated``. What was absent must be absent."""
     return all(_value(request_headers, name) == value for name, value in nominated)
-
-
-def select[T](candidates: Sequence[T], request_headers: Headers, key: Callable[[T], StoredMeta]) -> T | None:
-    """The candidate to answer the request with, or None when none matches; ``key`` gives a candidate's metadata.
-
-    Of several, one with a Vary goes before one without: the latter may be a default that forgot to say that it varies
-    (§4.1); then the most recent by Date, or else by arrival, wins (§4).
-    """
-    matching = [candidate for candidate in candidates if matches(key(candidate).nominated, request_headers)]
-    if len(matching) < 2:
-        return matching[0] if matching else None
-    return max(matching, key=lambda candidate: _rank(key(candidate)))
-
-
-def _rank(meta: StoredMeta) -> tuple[bool, int, float]:
-    return bool(meta.nominated), date_value(meta.head.headers, meta.response_time), meta.response_time
 
 
 def _value(headers: Headers, name: bytes) -> bytes | None:

@@ -41,9 +41,9 @@ def evaluate(request_headers: Headers, response: ResponseHead, method: str, *, r
 
     ``response`` is a response just fetched, or a stored one with the Unix time ``received`` at which it arrived, which
     then stands in for a missing Last-Modified and Date. If-None-Match takes precedence over If-Modified-Since; both
-    count only where the response is a 2xx to GET or HEAD (RFC 9110 §13.2.1).
+    count only where the request would get a 200, or a 206 to its Range (RFC 9110 §15.4.5).
     """
-    if method not in ("GET", "HEAD") or not 200 <= response.status < 300:
+    if method not in ("GET", "HEAD") or response.status not in (200, 206):
         return response.status
     tags = request_headers.get_all(b"if-none-match")
     if tags:

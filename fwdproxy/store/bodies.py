@@ -40,12 +40,24 @@ class OpenFile:
     A descriptor closed too early would be given to another file, and a late write would land in that one.
     """
 
-    __slots__ = ("_holders", "_lock", "fd")
+    __slots__ = ("_holders", "_lock", "_path", "fd")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: str = "") -> None:
         self.fd = fd
+        self._path = path
         self._holders = 1
         self._lock = threading.Lock()
+
+    @classmethod
+    def new(cls, path: str) -> OpenFile:
+        """A file to be made by its first `open`, since that may take the disk a millisecond."""
+        return cls(-1, path)
+
+    def open(self) -> int:
+        """The descriptor; makes the file if it is a new one. Raises OSError."""
+        if self.fd < 0:
+            self.fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        return self.fd
 
     def hold(self) -> None:
         """One more holder."""
@@ -58,7 +70,8 @@ class OpenFile:
             self._holders -= 1
             if self._holders:
                 return
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 class FileIO:
@@ -87,7 +100,7 @@ class FileIO:
         self, file: OpenFile, data: bytearray, offset: int, digest: hashlib.blake2b
     ) -> asyncio.Future[tuple[int, OSError | None]]:
         """Write ``data`` at ``offset`` and feed it to ``digest``. Gives (bytes written, the fault that stopped it)."""
-        return asyncio.wrap_future(self._run(file, partial(_write, file.fd, data, offset, digest)))
+        return asyncio.wrap_future(self._run(file, partial(_write, file, data, offset, digest)))
 
     async def verify(self, path: str, length: int, digest: bytes) -> bool:
         """Does the file hold exactly ``length`` bytes of this BLAKE2b-128?"""
@@ -104,9 +117,10 @@ class FileIO:
         return job
 
 
-def _write(fd: int, data: bytearray, offset: int, digest: hashlib.blake2b) -> tuple[int, OSError | None]:
+def _write(file: OpenFile, data: bytearray, offset: int, digest: hashlib.blake2b) -> tuple[int, OSError | None]:
     written = 0
     try:
+        fd = file.open()
         with memoryview(data) as view:
             while written < len(data):
                 written += os.pwrite(fd, view[written:], offset + written)

@@ -314,7 +314,7 @@ class DiskStore:
 
     def _filling(self) -> int:
         # Called in the writer thread; tuple() copies at once, whatever the loop does meanwhile.
-        return sum(fill.received for fills in tuple(self._fills.values()) for fill in tuple(fills))
+        return sum(fill.on_disk for fills in tuple(self._fills.values()) for fill in tuple(fills))
 
     # The whole
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import os
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -77,8 +76,8 @@ class DiskFill:
         self._file: OpenFile | None = None
         self._on_disk = 0  # bytes [0, _on_disk) can be read from the file
         self._job: asyncio.Future[tuple[int, OSError | None]] | None = None
-        self._leaving = bytearray()  # being written; follows what is on disk
-        self._kept = bytearray()  # follows _leaving, and ends with the last byte received
+        self._leaving = bytearray()  # being written; begins where the file ends
+        self._kept = bytearray()  # ends with the last byte received; only a pipe has a gap before it
         self._digest = new_digest()
         self._readers: weakref.WeakSet[FillReader] = weakref.WeakSet()
         self._grown = asyncio.Event()
@@ -96,16 +95,16 @@ class DiskFill:
     async def write(self, chunk: bytes) -> None:
         """See Fill."""
         self._must_grow()
-        self.received += len(chunk)
-        if self._length is not None and self.received > self._length:
+        if self._length is not None and self.received + len(chunk) > self._length:
             self.abort(f"more than the declared {self._length} bytes came")
             self._must_grow()
         self._kept += chunk
+        self.received += len(chunk)
         if self.received > self._largest and not self._pipe:
             self._become_pipe(f"more than {self._largest} bytes are more than the store takes")
         self._wake()
         if self._file is None and not self._pipe and self.received >= INLINE_LIMIT:
-            self._open_file()
+            self._file = OpenFile.new(str(self.path))
         if self._file is not None and not self._pipe and len(self._kept) >= BATCH:
             await self._write_out()
         if self._pipe:
@@ -153,6 +152,11 @@ class DiskFill:
         """Don't store this one when it is complete (it was invalidated meanwhile)."""
         self._unwanted = self._unwanted or why
 
+    @property
+    def on_disk(self) -> int:
+        """Bytes that the fill takes on disk now."""
+        return self._on_disk
+
     def digest(self) -> bytes:
         """BLAKE2b-128 of a body that is complete."""
         return digest_of(self._kept) if self._file is None else self._digest.digest()
@@ -162,12 +166,6 @@ class DiskFill:
         return bytes(self._kept) if self._file is None else None
 
     # Between memory and file
-
-    def _open_file(self) -> None:
-        try:
-            self._file = OpenFile(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        except OSError as error:
-            self._become_pipe(f"its file can't be made: {error}")
 
     async def _write_out(self) -> None:
         """Start writing what is kept, after waiting for the write before it: two buffers, never more."""
@@ -185,8 +183,12 @@ class DiskFill:
         written, fault = (0, None) if job.cancelled() else job.result()
         self._on_disk += written
         leaving, self._leaving = self._leaving, bytearray()
+        if not self.will_store:
+            self._unlink()  # it may only just have been made
         if fault is not None:
-            self._kept[:0] = leaving[written:]
+            left = leaving[written:]
+            if self._on_disk + len(left) == self._kept_from():  # else no reader needs it any more
+                self._kept[:0] = left
             self._become_pipe(f"the disk failed: {fault}")
             self._wake()
 
@@ -217,11 +219,10 @@ class DiskFill:
             if not piece:
                 raise FillAborted("what was received has gone from the disk")
             return piece
-        kept_from = self.received - len(self._kept)
-        if position >= kept_from:
-            return _slice(self._kept, position - kept_from, limit)
-        if position >= kept_from - len(self._leaving):
-            return _slice(self._leaving, position - kept_from + len(self._leaving), limit)
+        if position >= self._kept_from():
+            return _slice(self._kept, position - self._kept_from(), limit)
+        if self._on_disk <= position < self._on_disk + len(self._leaving):
+            return _slice(self._leaving, position - self._on_disk, limit)
         raise FillAborted("this part of the body was only passed on, not kept")
 
     async def wait_beyond(self, position: int) -> bool:
@@ -253,16 +254,23 @@ class DiskFill:
                 async with asyncio.timeout(self._patience):
                     await self._moved.wait()
             except TimeoutError:
-                self._trim(self.received - WINDOW)
-            else:
-                self._trim(self._slowest())
+                self._leave_behind(self.received - WINDOW)
+            self._trim(self._slowest())
         self._must_grow()
+
+    def _leave_behind(self, position: int) -> None:
+        """Wait no more for readers that haven't come to ``position``; they find a gap there."""
+        for reader in [reader for reader in self._readers if reader.position < position]:
+            self._readers.discard(reader)
 
     def _slowest(self) -> int:
         return min((reader.position for reader in self._readers), default=self.received)
 
+    def _kept_from(self) -> int:
+        return self.received - len(self._kept)
+
     def _trim(self, position: int) -> None:
-        surplus = position - (self.received - len(self._kept))
+        surplus = position - self._kept_from()
         if surplus > 0:
             del self._kept[:surplus]
 

@@ -101,7 +101,7 @@ class PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         """(size of the file, mode, file name, value) for the table. Raises OSError when a file can't be placed."""
         match value:
             case Bodied(record, source, name, length):
-                source.rename(self._folder / name)
+                self._move(source, self._folder / name)
                 self._placed.add(name)
                 return length, MODE_FILE, name, record
             case Listed(record):
@@ -133,6 +133,13 @@ class PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         self._doomed.clear()
         for name in placed:
             self._unlink(name)
+
+    def _move(self, source: Path, target: Path) -> None:
+        try:
+            source.rename(target)
+        except FileNotFoundError:  # the first file of its folder, most likely
+            target.parent.mkdir(0o700, exist_ok=True)
+            source.rename(target)
 
     def _unlink(self, name: str) -> None:
         try:
@@ -184,6 +191,9 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             with self.transact():
                 yield
         except BaseException:
+            if self._con.in_transaction:  # diskcache doesn't roll back when it is the commit that fails
+                with contextlib.suppress(sqlite3.Error):
+                    self._sql("ROLLBACK")
             disk.take_back()
             raise
         disk.settle()
@@ -213,10 +223,6 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             " ORDER BY access_time LIMIT ?"
         )
         return [Candidate(row, size, mode == MODE_LIST) for row, size, mode in self._sql(query, (count,)).fetchall()]
-
-    def clear_foreign(self) -> None:
-        """Delete rows with keys of another kind, which `oldest` doesn't show."""
-        self._sql("DELETE FROM Cache WHERE raw != 1 OR typeof(key) != 'blob'")
 
     def knows_file(self, name: str) -> bool:
         """Does a row own the body file ``name``?"""

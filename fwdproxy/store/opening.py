@@ -74,7 +74,8 @@ class Folder:
 
     def leave(self) -> None:
         """Say that this process left the store as it should."""
-        with contextlib.suppress(StoreError), _locked(self.root):  # unlocked it is still right, only less tidy
+        # When it fails the next opening takes this for an unclean stop, which costs time and no more.
+        with contextlib.suppress(StoreError, OSError), _locked(self.root):
             shutil.rmtree(self.fills, ignore_errors=True)
         os.close(self.life)
 
@@ -198,8 +199,6 @@ def _open_index(path: Path, alive: list[str]) -> Index:
         try:
             folder = path / "index"
             folder.mkdir(0o700, exist_ok=True)
-            for number in range(256):
-                (folder / f"{number:02x}").mkdir(0o700, exist_ok=True)
             return Index(folder)
         except sqlite3.Error as error:
             if last or not is_damage(error):

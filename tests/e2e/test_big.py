@@ -19,7 +19,7 @@ from tests.e2e.clients import Http2, Wire, fetch, open_to, request_head
 from tests.e2e.conftest import PROGRAMS
 from tests.e2e.origin import Call, pattern_stream
 from tests.e2e.programs import Program, environment
-from tests.e2e.test_traps import settle
+from tests.e2e.waiting import settle
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Start

@@ -427,8 +427,8 @@ def test_the_access_log_has_the_same_reason(proxy: Program, origin: Origin, sche
     url = origin.url(origin.page(b"page", FRESH), scheme)
     printed = len(proxy.text())
     fetch(proxy, url)
-    miss = proxy.wait_for_text(url, start=printed)
+    miss = proxy.wait_for_text(f"GET {url} ", start=printed)
     assert "uri-miss" in miss
     printed = len(proxy.text())
     fetch(proxy, url)
-    assert "hit" in proxy.wait_for_text(url, start=printed)
+    assert "; hit;" in proxy.wait_for_text(f"GET {url} ", start=printed)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("FWDPROXY_CRASH_ROUNDS", "20"))
 CLIENTS = 6
-PATHS = 120
+PATHS = 150
 FRESH = ("Cache-Control", "max-age=86400")
 LOAD_SECONDS = (0.02, 0.9)
 
@@ -118,7 +118,7 @@ def load(program: Program, origin: Origin, seed: int, tally: Tally, stop: thread
             with Wire.to(program.port, timeout=20) as wire:
                 while True:
                     path = path_of(drawn.randrange(PATHS))
-                    reload = [("Cache-Control", "no-cache")] if drawn.random() < 0.2 else []
+                    reload = [("Cache-Control", "no-cache")] if drawn.random() < 0.5 else []
                     answer = ask(wire, origin, path, *reload)
                     tally.note(path, answer, f"under load (seed {seed})")
                     if not answer.complete:

@@ -19,7 +19,8 @@ both_schemes = pytest.mark.parametrize("scheme", ["http", "https"])
 
 
 @both_schemes
-def test_fields_of_one_hop_never_reach_the_origin(proxy: Program, origin: Origin, scheme: str) -> None:
+@pytest.mark.parametrize("upgrade", ["other/2", "h2c"])
+def test_fields_of_one_hop_never_reach_the_origin(proxy: Program, origin: Origin, scheme: str, upgrade: str) -> None:
     url = origin.url(path := origin.page(), scheme)
     fetch(
         proxy,
@@ -31,7 +32,7 @@ def test_fields_of_one_hop_never_reach_the_origin(proxy: Program, origin: Origin
         ("Proxy-Authorization", "Basic c2VjcmV0OnNlY3JldA=="),
         ("Proxy-Frob", "1"),
         ("TE", "trailers"),
-        ("Upgrade", "h2c"),
+        ("Upgrade", upgrade),
         ("X-Private-Hop", "1"),
         ("X-Second-Hop", "1"),
         ("X-End-To-End", "yes"),
@@ -131,6 +132,17 @@ def test_a_request_in_origin_form_is_refused_not_guessed(proxy: Program, origin:
         answer = wire.send(request_head("GET", path, ("Host", f"localhost:{origin.http_port}"))).read()
     assert 400 <= answer.status < 500
     assert origin.seen(path) == []
+
+
+@pytest.mark.parametrize("form", ["absolute", "origin"])
+def test_a_request_for_the_proxy_itself_does_not_go_round_in_circles(proxy: Program, form: str) -> None:
+    authority = f"127.0.0.1:{proxy.port}"
+    printed = len(proxy.text())
+    with Wire.to(proxy.port) as wire:
+        target = "/circle" if form == "origin" else f"http://{authority}/circle"
+        answer = wire.send(request_head("GET", target, ("Host", authority))).read()
+    assert 400 <= answer.status < 600
+    assert proxy.text()[printed:].count(f"GET http://{authority}/circle ") <= 2
 
 
 @pytest.mark.parametrize("hit", [False, True])

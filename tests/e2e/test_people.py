@@ -235,7 +235,7 @@ http {{
     listen 127.0.0.1:{port};
     root {folder}/www;
     location /short/ {{ add_header Cache-Control max-age=1; }}
-    location /long/ {{ expires 1h; gzip on; gzip_types text/plain; gzip_min_length 1; gzip_vary on; }}
+    location /long/ {{ expires 1h; gzip on; gzip_proxied any; gzip_types text/plain; gzip_min_length 1; gzip_vary on; }}
   }}
 }}
 """

@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +16,7 @@ from tests.e2e.clients import Answer, Wire, fetch, open_to, request_head
 from tests.e2e.conftest import PROGRAMS
 from tests.e2e.origin import Call
 from tests.e2e.programs import BIN, ROOT, environment, free_port, fwdproxy_command, run_to_end, start_fwdproxy
+from tests.e2e.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -241,14 +240,6 @@ def test_many_clients_at_once(proxy: Program, origin: Origin) -> None:
         thread.join(60)
     for number, path in enumerate(paths):
         assert [answer.body for answer in answers[path]] == [b"page %d" % number] * 8
-
-
-def until(condition: Callable[[], bool], timeout: float = 10) -> None:
-    """Waits until ``condition()`` holds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def refuses(program: Program) -> bool:

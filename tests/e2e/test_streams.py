@@ -96,9 +96,18 @@ def test_an_early_answer_ends_an_upload(proxy: Program, origin: Origin) -> None:
 
     url = origin.url(origin.on(origin.unique(), handle))
     with Wire.to(proxy.port) as wire:
-        wire.send(request_head("POST", url, ("Host", "localhost"), ("Content-Length", "1000000")) + b"x" * 1000)
+        wire.send(request_head("POST", url, ("Host", "localhost"), ("Content-Length", "10000000")) + b"x" * 1000)
         answer = wire.read()
     assert (answer.status, answer.body) == (413, b"too large")
+
+
+def test_a_client_that_leaves_in_mid_upload_of_little_asks_nothing(proxy: Program, origin: Origin) -> None:
+    """Whatever of it has reached the origin, no whole request has."""
+    path, plain = origin.page(), origin.page(b"after")
+    with Wire.to(proxy.port) as wire:
+        wire.send(request_head("POST", origin.url(path), ("Host", "localhost"), ("Content-Length", "1000")) + b"half")
+    assert fetch(proxy, origin.url(plain)).body == b"after"
+    assert not any(seen.complete for seen in origin.seen(path))
 
 
 def test_a_client_that_leaves_in_mid_upload_is_no_complete_request(proxy: Program, origin: Origin) -> None:
@@ -112,7 +121,8 @@ def test_a_client_that_leaves_in_mid_upload_is_no_complete_request(proxy: Progra
 
     path = origin.on(origin.unique(), handle)
     with Wire.to(proxy.port) as wire:
-        wire.send(request_head("POST", origin.url(path), ("Host", "localhost"), ("Content-Length", "1000")) + b"half")
+        head = request_head("POST", origin.url(path), ("Host", "localhost"), ("Content-Length", "10000000"))
+        wire.send(head + b"the beginning of much")
         origin.wait_for(path)
     assert gone.wait(10)
     assert not origin.seen(path)[0].complete

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.clients import Http2, Wire, chunked, fetch, open_to, request_head
 from tests.e2e.origin import Call, pattern_stream, response
+from tests.e2e.waiting import settle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -298,18 +298,6 @@ def test_a_closed_http_2_window_holds_no_memory(proxy: Program, origin: Origin, 
         answer = client.finish(number)
         assert (answer.complete, client.streams[number].received) == (True, total)
     assert proxy.peak() - before < 50 * MEGABYTE
-
-
-def settle(value: object, quiet: float = 1.0, timeout: float = 60) -> None:
-    """Waits until the number that ``value()`` returns has not changed for ``quiet`` seconds."""
-    assert callable(value)
-    deadline = time.monotonic() + timeout
-    last, since = value(), time.monotonic()
-    while time.monotonic() - since < quiet:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        if (now := value()) != last:
-            last, since = now, time.monotonic()
 
 
 # -- the user's own scripts --------------------------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+import pytest
+
+from fwdproxy.messages import StoredResponse
+from fwdproxy.policy.answering import conditional, from_origin, from_stored
+from fwdproxy.policy.decisions import Reason, Serve
+from tests.policy.builders import DATE, NOW, at, lines, ok, stored
+
+FRESH = Reason("max-age", "RFC 9111 §5.2.2.1", "the origin states a lifetime")
+
+
+def serve(found: StoredResponse, status: int = 200, age: int = 12) -> Serve:
+    return Serve(found, status, age, 48, stale=False, reason=FRESH)
+
+
+def test_from_stored() -> None:
+    found = stored("Cache-Control: max-age=60", "age: 5", "Age: 6", DATE, "Via: 1.1 cdn", "Content-Length: 10")
+    assert lines(from_stored(serve(found), via="fwdproxy").headers) == [
+        "Cache-Control: max-age=60",
+        DATE,
+        "Via: 1.1 cdn",
+        "Content-Length: 10",
+        "Age: 12",
+        "Via: 1.1 fwdproxy",
+    ]
+    assert b"via" not in from_stored(serve(stored(DATE)), via=None).headers
+
+
+@pytest.mark.parametrize(("status", "length"), [(200, b"10"), (404, b"10"), (204, None), (205, None), (302, b"10")])
+def test_the_length_of_the_stored_content_is_told(status: int, length: bytes | None) -> None:
+    found = stored(DATE, status=status)  # as received in chunks
+    assert from_stored(serve(found, status), via=None).headers.get(b"content-length") == length
+
+
+def test_not_modified_has_the_fields_of_rfc_9110() -> None:
+    found = stored(
+        'ETag: "a"',
+        f"Last-Modified: {at(-10)}",
+        "Content-Location: /a",
+        "Vary: Accept",
+        "Cache-Control: max-age=60",
+        f"Expires: {at(60)}",
+        DATE,
+        "Content-Type: text/plain",
+        "Content-Length: 10",
+        "Content-Encoding: gzip",
+        "Content-Language: en",
+        "Content-MD5: x",
+        "Access-Control-Allow-Origin: *",
+    )
+    head = from_stored(serve(found, 304), via=None)
+    assert (head.status, head.reason) == (304, b"Not Modified")
+    assert lines(head.headers) == [
+        'ETag: "a"',
+        "Content-Location: /a",
+        "Vary: Accept",
+        "Cache-Control: max-age=60",
+        f"Expires: {at(60)}",
+        DATE,
+        "Access-Control-Allow-Origin: *",
+        "Age: 12",
+    ]
+
+
+def test_not_modified_without_entity_tag_keeps_last_modified() -> None:
+    head = from_stored(serve(stored(f"Last-Modified: {at(-10)}", DATE), 304), via=None)
+    assert lines(head.headers) == [f"Last-Modified: {at(-10)}", DATE, "Age: 12"]
+
+
+def test_what_the_origin_said_to_this_client_alone_goes_with_the_answer() -> None:
+    found = stored(DATE, "Set-Cookie: of=another")
+    not_modified = ok("Set-Cookie: a=b", "set-cookie: c=d", "X-A: 1", "Clear-Site-Data: *", status=304)
+    head = from_stored(serve(found), via=None, not_modified=not_modified)
+    assert head.headers.get_all(b"set-cookie") == (b"a=b", b"c=d")
+    assert b"clear-site-data" in head.headers
+    assert b"x-a" not in head.headers
+    assert b"set-cookie" not in from_stored(serve(found), via=None).headers
+
+
+def test_from_origin() -> None:
+    response = ok(
+        "Connection: close, X-Hop",
+        "X-Hop: 1",
+        "Transfer-Encoding: chunked",
+        "Proxy-Authenticate: Basic",
+        "Set-Cookie: a=b",
+        "Age: 5",
+        "Via: 1.0 cdn",
+    )
+    assert lines(from_origin(response, via="fwdproxy", now=NOW).headers) == [
+        "Set-Cookie: a=b",
+        "Age: 5",
+        "Via: 1.0 cdn",
+        DATE,
+        "Via: 1.1 fwdproxy",
+    ]
+    dated = ok(f"Date: {at(-5)}")
+    assert lines(from_origin(dated, via=None, now=NOW).headers) == [f"Date: {at(-5)}"]
+
+
+def test_conditional() -> None:
+    head = ok('ETag: "a"', "Content-Type: text/plain", "Set-Cookie: a=b")
+    assert conditional(head, 200) is head
+    assert lines(conditional(head, 304).headers) == ['ETag: "a"', "Set-Cookie: a=b"]

@@ -1,0 +1,100 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fwdproxy.errors import RequestRefused
+from fwdproxy.messages import CacheKey, Origin, TargetURI
+from fwdproxy.policy.keys import cache_key, key_of, method_kind, parse_target
+from tests.policy.builders import get
+
+
+@pytest.mark.parametrize(
+    ("scheme", "authority", "path", "expected"),
+    [
+        ("http", "Example.COM", "", "http://example.com/"),
+        ("HTTP", "example.com:80", "/", "http://example.com/"),
+        ("http", "example.com:", "/", "http://example.com/"),
+        ("http", "example.com:8080", "/", "http://example.com:8080/"),
+        ("https", "example.com:443", "/a", "https://example.com/a"),
+        ("https", "example.com:80", "/a", "https://example.com:80/a"),
+        ("http", "example.com", "?q", "http://example.com/?q"),
+        ("http", "example.com", "*", "http://example.com*"),
+        # Nothing else is normalised.
+        ("http", "example.com", "/A/../b//%7e%2F?", "http://example.com/A/../b//%7e%2F?"),
+        ("http", "example.com.", "/", "http://example.com./"),
+        ("http", "under_score.example", "/", "http://under_score.example/"),
+        ("http", "[2001:DB8:0::1]:8080", "/", "http://[2001:db8::1]:8080/"),
+        ("http", "[::1]", "/", "http://[::1]/"),
+        ("http", "127.0.0.1", "/", "http://127.0.0.1/"),
+        ("http", "bücher.example", "/", "http://xn--bcher-kva.example/"),
+        ("http", "example.com", "/ü", "http://example.com/ü"),
+        ("http", "example.com", '/"<>\\^`{|}', 'http://example.com/"<>\\^`{|}'),
+    ],
+)
+def test_parse_target(scheme: str, authority: str, path: str, expected: str) -> None:
+    assert str(parse_target(scheme, authority, path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "authority", "path"),
+    [
+        ("ftp", "example.com", "/"),
+        ("", "example.com", "/"),
+        ("http", "", "/"),
+        ("http", ":80", "/"),
+        ("http", "user@example.com", "/"),
+        ("http", "user:password@example.com", "/"),
+        ("http", "example.com:0", "/"),
+        ("http", "example.com:65536", "/"),
+        ("http", "example.com:999999", "/"),
+        ("http", "example.com:x", "/"),
+        ("http", "example.com:80:80", "/"),
+        ("http", "exa mple.com", "/"),
+        ("http", "exa\x00mple.com", "/"),
+        ("http", "example.com\r\nX: 1", "/"),
+        ("http", "exam%zzple.com", "/"),
+        ("http", "[::1", "/"),
+        ("http", "[::1%25eth0]", "/"),
+        ("http", "[1.2.3.4]", "/"),
+        ("http", "[v1.x]", "/"),
+        ("http", "::1", "/"),
+        ("http", "a" * 64 + "é.example", "/"),
+        ("http", "example.com", "/a#b"),
+        ("http", "example.com", "/a b"),
+        ("http", "example.com", "/a\r\nX: 1"),
+        ("http", "example.com", "/a\x7f"),
+        ("http", "example.com", "/\u20ac"),
+    ],
+)
+def test_targets_that_are_refused(scheme: str, authority: str, path: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        parse_target(scheme, authority, path)
+    assert refused.value.status == 400
+    assert "\n" not in str(refused.value)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_a_target_is_valid_or_refused(authority: str, path: str) -> None:
+    try:
+        target = parse_target("http", authority, path)
+    except RequestRefused:
+        return
+    assert parse_target("http", target.origin.authority, target.path) == target
+    str(target).encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("GET", "GET"), ("HEAD", "GET"), ("POST", None), ("get", None), ("QUERY", None), ("OPTIONS", None), ("", None)],
+)
+def test_method_kind(method: str, expected: str | None) -> None:
+    assert method_kind(method) == expected
+
+
+def test_cache_key() -> None:
+    target = TargetURI(Origin("https", "example.com", 443), "/x?y")
+    expected = CacheKey("jp", "GET", "https://example.com/x?y")
+    assert cache_key("jp", get(target=target)) == expected
+    assert cache_key("jp", get(method="HEAD", target=target)) == expected
+    assert cache_key("jp", get(method="POST", target=target)) is None
+    assert key_of("jp", target) == expected

@@ -1,0 +1,270 @@
+"""RFC 9111 §4: when a stored response answers a request, and with which words when not."""
+
+import pytest
+
+from fwdproxy.messages import StoredResponse
+from fwdproxy.policy import reuse
+from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Refuse, Serve, Validate
+from fwdproxy.policy.freshness import MAX_AGE
+from tests.policy.builders import DATE, NOW, SETTINGS, at, get, stored
+
+TAG = 'ETag: "v1"'
+HOUR = "Cache-Control: max-age=3600"
+
+
+def decide(
+    *request_lines: str,
+    found: StoredResponse | None,
+    later: float = 0.0,
+    method: str = "GET",
+    known: bool = True,
+    settings: PolicySettings = SETTINGS,
+) -> Decision:
+    return reuse.decide(get(*request_lines, method=method), found, known=known, now=NOW + later, settings=settings)
+
+
+def told(decision: Decision) -> str:
+    """A decision in few words, as the tables have it."""
+    assert decision.reason.section.startswith("RFC ")
+    match decision:
+        case Serve():
+            return f"{'stale' if decision.stale else 'fresh'} {decision.reason.code}"
+        case Validate() | Forward():
+            return f"{type(decision).__name__.lower()} {decision.fwd} {decision.reason.code}"
+        case Refuse():
+            return f"{decision.status} {decision.reason.code}"
+
+
+@pytest.mark.parametrize(
+    ("method", "request_lines", "expected"),
+    [
+        ("POST", [], "forward method method"),
+        ("PUT", [], "forward method method"),
+        ("DELETE", [], "forward method method"),
+        ("OPTIONS", [], "forward method method"),
+        ("M-SEARCH", [], "forward method method"),
+        ("get", [], "forward method method"),
+        ("GET", ["Range: bytes=0-1"], "forward bypass range"),
+        ("HEAD", ["Range: bytes=0-1"], "fresh max-age"),
+        ("GET", ['If-Match: "v1"'], "forward bypass precondition"),
+        ("GET", [f"If-Unmodified-Since: {at(0)}"], "forward bypass precondition"),
+        ("GET", ["Content-Length: 5"], "forward bypass request-content"),
+        ("GET", ["Content-Length: 0"], "fresh max-age"),
+        ("GET", [], "fresh max-age"),
+        ("HEAD", [], "fresh max-age"),
+        ("GET", ["Cookie: a=b"], "fresh max-age"),
+        ("GET", ["Authorization: Basic YTpi"], "fresh max-age"),
+        ("GET", ["Cache-Control: no-store"], "fresh max-age"),
+    ],
+)
+def test_which_requests_the_cache_answers(method: str, request_lines: list[str], expected: str) -> None:
+    assert told(decide(*request_lines, found=stored(HOUR, TAG, DATE), method=method)) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "known", "expected"),
+    [
+        ([], False, "forward uri-miss uri-miss"),
+        ([], True, "forward vary-miss vary-miss"),
+        (["Cache-Control: no-cache"], False, "forward uri-miss uri-miss"),
+        (["Cache-Control: only-if-cached"], False, "504 only-if-cached"),
+        (["Cache-Control: only-if-cached"], True, "504 only-if-cached"),
+        (["Cache-Control: only-if-cached", "Range: bytes=0-1"], True, "504 only-if-cached"),
+    ],
+)
+def test_nothing_found(request_lines: list[str], known: bool, expected: str) -> None:
+    assert told(decide(*request_lines, found=None, known=known)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "later", "expected"),
+    [
+        ("max-age=60", 0, "fresh max-age"),
+        ("max-age=60", 59.9, "fresh max-age"),
+        ("max-age=60", 60, "validate stale stale"),
+        ("max-age=0", 0, "validate stale stale"),
+        ("s-maxage=60, max-age=0", 10, "fresh s-maxage"),
+        ("s-maxage=0, max-age=60", 10, "validate stale stale"),
+        ("no-cache, max-age=60", 0, "validate stale no-cache"),
+        ("No-Cache", 0, "validate stale no-cache"),
+        ('no-cache="x-a", max-age=60', 0, "fresh max-age"),
+        ('no-cache="", max-age=60', 0, "validate stale no-cache"),
+        ("max-age=60, must-revalidate", 0, "fresh max-age"),
+        ("max-age=60, must-revalidate", 60, "validate stale stale"),
+        ("max-age=60, proxy-revalidate", 0, "fresh max-age"),
+    ],
+)
+def test_freshness(cache_control: str, later: float, expected: str) -> None:
+    assert told(decide(found=stored(f"Cache-Control: {cache_control}", TAG, DATE), later=later)) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "later", "expected"),
+    [
+        (["Cache-Control: no-cache"], 0, "validate request request-no-cache"),
+        (["Cache-Control: NO-CACHE"], 0, "validate request request-no-cache"),
+        (["Cache-Control: no-cache"], 9999, "validate stale request-no-cache"),
+        (["Pragma: no-cache"], 0, "validate request request-no-cache"),
+        (["Pragma: x, No-Cache"], 0, "validate request request-no-cache"),
+        (["Pragma: extension"], 0, "fresh max-age"),
+        (["Pragma: no-cache", "Cache-Control: max-age=9999"], 0, "fresh max-age"),
+        (["Cache-Control: max-age=0"], 0, "validate request request-max-age"),
+        (["Cache-Control: max-age=0"], 1, "validate request request-max-age"),
+        (["Cache-Control: max-age=600"], 599, "fresh max-age"),
+        (["Cache-Control: max-age=600"], 600, "validate request request-max-age"),
+        (["Cache-Control: max-age=600"], 601, "validate request request-max-age"),
+        (["Cache-Control: max-age=x"], 1, "validate request request-max-age"),
+        (["Cache-Control: max-age=600, max-stale"], 601, "validate request request-max-age"),
+        (["Cache-Control: min-fresh=600"], 3000, "fresh max-age"),
+        (["Cache-Control: min-fresh=600"], 3001, "validate request request-min-fresh"),
+        (["Cache-Control: min-fresh=9999"], 0, "validate request request-min-fresh"),
+        (["Cache-Control: min-fresh=x"], 0, "validate request request-min-fresh"),
+        (["Cache-Control: min-fresh=0"], 3599, "fresh max-age"),
+        (["Cache-Control: max-stale"], 999_999, "stale request-max-stale"),
+        (["Cache-Control: max-stale=100"], 3700, "stale request-max-stale"),
+        (["Cache-Control: max-stale=100"], 3701, "validate stale stale"),
+        (["Cache-Control: max-stale=x"], 3600, "stale request-max-stale"),
+        (["Cache-Control: max-stale=x"], 3601, "validate stale stale"),
+        (["Cache-Control: max-stale, max-stale=100"], 3601, "validate stale stale"),
+        (["Cache-Control: max-stale, max-age=4000"], 3601, "stale request-max-stale"),
+        (["Cache-Control: max-stale, max-age=10"], 3601, "validate stale stale"),
+        (["Cache-Control: max-stale, min-fresh=10"], 3601, "validate stale stale"),
+        (["Cache-Control: max-stale, no-cache"], 3601, "validate stale request-no-cache"),
+        (["Cache-Control: only-if-cached"], 0, "fresh max-age"),
+        (["Cache-Control: only-if-cached"], 3600, "504 only-if-cached"),
+        (["Cache-Control: only-if-cached, max-stale"], 3600, "stale request-max-stale"),
+        (["Cache-Control: only-if-cached, no-cache"], 0, "504 only-if-cached"),
+        (["Cache-Control: only-if-cached, max-age=1"], 2, "504 only-if-cached"),
+        (["Cache-Control: no-transform, foo=bar"], 0, "fresh max-age"),
+    ],
+)
+def test_request_directives(request_lines: list[str], later: float, expected: str) -> None:
+    """RFC 9111 §5.2.1, against a response that is fresh for 3600 seconds."""
+    assert told(decide(*request_lines, found=stored(HOUR, TAG, DATE), later=later)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "request_line", "later", "expected"),
+    [
+        # RFC 5861 §3; the window is as long as it says.
+        ("max-age=60, stale-while-revalidate=30", None, 60, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=30", None, 89.9, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=30", None, 90, "validate stale stale"),
+        ("s-maxage=60, stale-while-revalidate=30", None, 60, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=x", None, 60, "validate stale stale"),
+        ("max-age=60, stale-if-error=30", None, 60, "validate stale stale"),
+        # What forbids it wins (§4.2.4).
+        ("max-age=60, stale-while-revalidate=30, must-revalidate", None, 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=30, proxy-revalidate", None, 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=30, no-cache", None, 60, "validate stale no-cache"),
+        # A client that wants nothing stale gets nothing stale.
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: no-cache", 60, "validate stale request-no-cache"),
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: max-age=999", 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: min-fresh=0", 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: max-stale=5", 70, "stale stale-while-revalidate"),
+        # max-stale gives way to them too.
+        ("max-age=60", "Cache-Control: max-stale", 61, "stale request-max-stale"),
+        ("max-age=60, must-revalidate", "Cache-Control: max-stale", 61, "validate stale stale"),
+        ("max-age=60, proxy-revalidate", "Cache-Control: max-stale", 61, "validate stale stale"),
+        ("max-age=60, no-cache", "Cache-Control: max-stale", 61, "validate stale no-cache"),
+        ("s-maxage=60", "Cache-Control: max-stale", 61, "validate stale stale"),
+        ("s-maxage=60, stale-while-revalidate=30", "Cache-Control: max-stale", 99, "validate stale stale"),
+    ],
+)
+def test_staleness(cache_control: str, request_line: str | None, later: float, expected: str) -> None:
+    found = stored(f"Cache-Control: {cache_control}", TAG, DATE)
+    assert told(decide(*([request_line] if request_line else []), found=found, later=later)) == expected
+
+
+def test_grace_is_for_failing_origins_only() -> None:
+    found = stored("Cache-Control: max-age=60", TAG, DATE)
+    assert told(decide(found=found, later=61, settings=PolicySettings(grace=600))) == "validate stale stale"
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "request_line", "expected"),
+    [
+        ("max-age=3600, immutable", "Cache-Control: max-age=0", "fresh max-age"),
+        ("max-age=3600, immutable", "Cache-Control: no-cache", "validate request request-no-cache"),
+        ("max-age=3600, immutable", "Cache-Control: min-fresh=9999", "validate request request-min-fresh"),
+        ("max-age=5, immutable", "Cache-Control: max-age=0", "validate stale stale"),
+    ],
+)
+def test_immutable(cache_control: str, request_line: str, expected: str) -> None:
+    """RFC 8246 §2: while it is fresh, a reload need not ask again."""
+    found = stored(f"Cache-Control: {cache_control}", TAG, DATE)
+    assert told(decide(request_line, found=found, later=10)) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "expected"),
+    [
+        ([], "fresh heuristic"),
+        (["Cookie: a=b"], "validate request heuristic-personal"),
+        (["Authorization: Basic YTpi"], "validate request heuristic-personal"),
+    ],
+)
+def test_heuristic_lifetimes_are_for_requests_without_credentials(request_lines: list[str], expected: str) -> None:
+    found = stored(f"Last-Modified: {at(-10_000)}", DATE, heuristic=1000)
+    assert told(decide(*request_lines, found=found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "expected"),
+    [
+        ("max-age=60", "forward miss authorization"),
+        ("max-age=60, public", "fresh max-age"),
+        ("max-age=60, must-revalidate", "fresh max-age"),
+        ("s-maxage=60", "fresh s-maxage"),
+    ],
+)
+def test_responses_to_requests_with_authorization(cache_control: str, expected: str) -> None:
+    """RFC 9111 §3.5 holds at reuse too: a 304 may have taken the permission back."""
+    found = stored(f"Cache-Control: {cache_control}", DATE, request=get("Authorization: Basic YTpi"))
+    assert told(decide(found=found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "status"),
+    [
+        ([], 200),
+        (['If-None-Match: "v1"'], 304),
+        (['If-None-Match: "v2"'], 200),
+        ([f"If-Modified-Since: {at(-1000)}"], 304),
+        ([f"If-Modified-Since: {at(-1001)}"], 200),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_clients_condition_is_answered_from_the_store(request_lines: list[str], status: int, method: str) -> None:
+    found = stored(HOUR, TAG, f"Last-Modified: {at(-1000)}", DATE)
+    decision = decide(*request_lines, found=found, method=method)
+    assert isinstance(decision, Serve)
+    assert decision.status == status
+
+
+def test_serve_tells_age_and_ttl() -> None:
+    found = stored("Cache-Control: max-age=60", "Age: 10", DATE)
+    assert decide(found=found, later=7.5) == Serve(found, 200, 17, 43, stale=False, reason=MAX_AGE)
+    stale = decide("Cache-Control: max-stale", found=found, later=70)
+    assert isinstance(stale, Serve)
+    assert (stale.age, stale.ttl, stale.stale) == (80, -20, True)
+
+
+def test_validate_carries_conditions() -> None:
+    modified = f"Last-Modified: {at(-1000)}"
+    decision = decide(found=stored("Cache-Control: max-age=0", TAG, modified, DATE))
+    assert isinstance(decision, Validate)
+    assert decision.conditions == (
+        (b"If-None-Match", b'"v1"'),
+        (b"If-Modified-Since", at(-1000).encode()),
+    )
+    without = decide(found=stored("Cache-Control: max-age=5", DATE), later=5)
+    assert isinstance(without, Validate)
+    assert without.conditions == ()
+
+
+@pytest.mark.parametrize(("line", "status"), [(None, 200), ('If-None-Match: "v1"', 304), ('If-None-Match: "x"', 200)])
+def test_after_a_validation(line: str | None, status: int) -> None:
+    found = stored("Cache-Control: no-cache, max-age=60", TAG, DATE)
+    serve = reuse.serve_validated(found, get(*([line] if line else [])), now=NOW + 2)
+    assert (serve.status, serve.age, serve.ttl, serve.stale, serve.reason.code) == (status, 2, 58, False, "validated")
