@@ -41,7 +41,7 @@ class ExchangeSettings:
     policy: PolicySettings
     rewriting: Rewriting
     heuristic: BaseHeuristic
-    alone: FinishAlone = FinishAlone()
+    alone: FinishAlone = field(default_factory=FinishAlone)
     forward_validators: bool = False
     name: str = "fwdproxy"
     vantage: str = "direct"
@@ -163,7 +163,9 @@ class Exchange:
 
     async def _unreadable(self, asked: _Asked, stored: StoredResponse, error: StoreError) -> Answer:
         """A stored response that can't be read is a miss."""
-        logger.warning("stored response of %s can't be read and is dropped: %s", asked.request.head.target.origin, error)
+        logger.warning(
+            "stored response of %s can't be read and is dropped: %s", asked.request.head.target.origin, error
+        )
         assert self._store is not None
         await self._store.remove(stored)
         asked.found = NOTHING
@@ -202,9 +204,10 @@ class Exchange:
 
     async def _freshen(self, stored: StoredResponse, head: ResponseHead, request_time: float) -> StoredResponse | None:
         meta = validation.freshen(stored.meta, head, request_time=request_time, response_time=self._clock())
-        if meta is None:
-            return None
         assert self._store is not None
+        if meta is None:
+            await self._store.remove(stored)
+            return None
         await self._store.freshen(stored, meta)
         return replace(stored, meta=meta)
 
@@ -272,9 +275,7 @@ class Exchange:
             await self._store.invalidate([keys.key_of(self._settings.vantage, target) for target in targets])
         stored = asked.found.best
         if asked.bodiless and stored is not None:
-            meta = validation.freshen_from_head(
-                stored, head, request_time=request_time, response_time=self._clock()
-            )
+            meta = validation.freshen_from_head(stored, head, request_time=request_time, response_time=self._clock())
             if meta is None:
                 await self._store.remove(stored)
             elif meta is not stored.meta:
@@ -286,9 +287,7 @@ class Exchange:
             return None
         head = asked.outbound.head
         lifetime, why = heuristics.ask(self._settings.heuristic, head, response.head, self._clock())
-        decision = storing.decide(
-            head, response.head, heuristic_lifetime=lifetime, settings=self._settings.policy
-        )
+        decision = storing.decide(head, response.head, heuristic_lifetime=lifetime, settings=self._settings.policy)
         if not decision.store:
             asked.status = replace(asked.status, detail=decision.reason.code)
             return None

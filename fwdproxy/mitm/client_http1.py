@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     HttpEvent,
     RequestEndOfMessage,
+    RequestHeaders,
     RequestProtocolError,
     RequestTrailers,
     ResponseData,
@@ -58,11 +59,22 @@ class _Trailing:
         return self._reader.read_eof()
 
 
-class ClientHttp1(Http1Server):
-    """One client connection that speaks HTTP/1.0 or HTTP/1.1."""
+def _refuse_h2c(headers: http.Headers) -> None:
+    """Take the wish for HTTP/2 without TLS away, before mitmproxy takes all of Connection away with it."""
+    if headers.get("upgrade", "").lower() == "h2c":
+        del headers["upgrade"]
+        headers.pop("http2-settings", None)
 
-    def __init__(self, context: Context) -> None:
+
+class ClientHttp1(Http1Server):
+    """One client connection that speaks HTTP/1.0 or HTTP/1.1.
+
+    ``as_proxy``: the client has to name whole targets, as it does to a forward proxy (RFC 9112 §3.2.2).
+    """
+
+    def __init__(self, context: Context, *, as_proxy: bool = False) -> None:
         super().__init__(context)
+        self._as_proxy = as_proxy
         self.expects_continue = False
         self._trailers: http.Headers | None = None
 
@@ -83,9 +95,14 @@ class ClientHttp1(Http1Server):
             fault = request_head_fault(lines[:end])
             if fault is not None:
                 return (yield from self._refuse(*fault))
-            for _ in range(len(raw) - len(lines)):
-                self.buf.maybe_extract_at_most(1)
-        yield from super().read_headers(event)
+            if self._as_proxy and lines.split(b" ", 2)[1].startswith(b"/"):
+                return (yield from self._refuse(400, "this is a proxy: set it as the proxy of your browser or program"))
+            if len(raw) > len(lines):
+                self.buf.maybe_extract_at_most(len(raw) - len(lines))
+        for command in super().read_headers(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                _refuse_h2c(command.event.request.headers)
+            yield command
         return None
 
     def _refuse(self, status: int, text: str) -> Generator[commands.Command, Any, None]:

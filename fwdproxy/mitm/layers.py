@@ -119,7 +119,8 @@ class ExchangeHttpLayer(HttpLayer):
             if alpn == b"h2":
                 self.connections[self.context.client] = ClientHttp2(self.context.fork())
             elif alpn is None or not alpn.startswith(b"h3"):
-                self.connections[self.context.client] = ClientHttp1(self.context.fork())
+                as_proxy = self.mode is not HTTPMode.transparent
+                self.connections[self.context.client] = ClientHttp1(self.context.fork(), as_proxy=as_proxy)
         yield from super()._handle_event(event)
 
     def _from_exchange(self, event: FromExchange) -> layer.CommandGenerator[None]:
@@ -143,8 +144,7 @@ class ExchangeHttpLayer(HttpLayer):
             elif not event.passed.done():
                 event.passed.set_result(None)
         if isinstance(client := self._client_side, ClientHttp2):
-            for command in client.release(stream_id):
-                yield command
+            yield from client.release(stream_id)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """As mitmproxy's, with our stream."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,9 @@ def _master(settings: Settings) -> Master:
             listen_port=settings.listen.port,
         )
     except (exceptions.OptionsError, OSError, ValueError) as error:
-        raise StartupError(f"the CA in {settings.certs} can't be used: {error}; name another folder with --certs") from None
+        raise StartupError(
+            f"the CA in {settings.certs} can't be used: {error}; name another folder with --certs"
+        ) from None
     return master
 
 
@@ -95,7 +98,7 @@ async def _listening(servers: Any, settings: Settings, running: asyncio.Future[A
 
 def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error
-    return getattr(cause, "strerror", None) or str(cause)
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(cause)
 
 
 async def _stop(master: Master, servers: Any, running: asyncio.Future[None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from fwdproxy.config import Settings
 from fwdproxy.errors import FwdProxyError
 from fwdproxy.mitm.certs import trust_bundle
 from fwdproxy.mitm.shell import BUFFERED, Shell, installed
-from fwdproxy.values import HostPattern
 
 logger = logging.getLogger("fwdproxy.mitm")
 
@@ -58,6 +56,13 @@ class CacheOptions:
         self._shell = shell
         prepare_options(settings)
 
+    def running(self) -> None:
+        """Refuse options of ours that don't exist; mitmproxy itself would wait for them without a word."""
+        known = {setting.option for setting in config.SETTINGS}
+        for name in ctx.options.deferred:
+            if name.startswith("fwd_") and name not in known:
+                logger.error("there is no option %s; those of the cache are: %s", name, ", ".join(sorted(known)))
+
 
 def prepare_options(settings: Settings) -> None:
     """Set what the exchange needs of mitmproxy: no early connections, bounded buffers, tunnels for bypassed hosts.
@@ -69,16 +74,7 @@ def prepare_options(settings: Settings) -> None:
         wanted["ssl_verify_upstream_trusted_ca"] = str(trust_bundle(settings.origin.ca, settings.data_dir))
     if not ctx.options.stream_large_bodies:
         wanted["stream_large_bodies"] = str(BUFFERED)
-    tunnelled = [pattern_regex(pattern) for pattern in settings.bypass]
+    tunnelled = [rf"^{pattern.regex}:\d+$" for pattern in settings.bypass]
     if missing := [regex for regex in tunnelled if regex not in ctx.options.ignore_hosts]:
         wanted["ignore_hosts"] = [*ctx.options.ignore_hosts, *missing]
     ctx.options.update(**{name: value for name, value in wanted.items() if getattr(ctx.options, name) != value})
-
-
-def pattern_regex(pattern: HostPattern) -> str:
-    """The regular expression over ``host:port`` that mitmproxy's ``ignore_hosts`` wants for a host pattern."""
-    text = str(pattern)
-    for prefix, regex in (("*.", r"^.+\."), (".", r"^(.+\.)?")):
-        if text.startswith(prefix):
-            return regex + re.escape(text.removeprefix(prefix)) + r":\d+$"
-    return "^" + re.escape(text) + r":\d+$"

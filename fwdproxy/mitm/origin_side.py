@@ -137,6 +137,7 @@ class OriginSide(layer.Layer):
         self._upload: Upload | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready: list[HttpEvent] = []
+        self._upgrading = False  # what follows the request head is another protocol's, not its content
         self.finished = False
 
     # -- from the client -----------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ class OriginSide(layer.Layer):
             if self._task is not None:
                 self._task.cancel("the client has gone")
         elif isinstance(event, RequestEndOfMessage):
-            if self._upload is not None:
+            if self._upload is not None and not self._upgrading:
                 self._upload.end()
             yield from self._answer_if_ready()
         elif isinstance(event, RequestData) and self._upload is not None and not self.finished:
@@ -159,6 +160,7 @@ class OriginSide(layer.Layer):
     def _start(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         request = event.request
         upgrade = upgrade_of(request) if not self._http.is_http2 else None
+        self._upgrading = upgrade is not None
         if not event.end_stream or upgrade:
             length = request.headers.get("content-length", "")
             expects = self._http.expects_continue(self._stream.flow)
@@ -241,7 +243,8 @@ class OriginSide(layer.Layer):
         if answer.tunnel is not None:
             self.server.state = ConnectionState.OPEN
             head = self._response(answer.head, has_content=False)
-            await self.enter(ResponseHeaders(self.stream_id, head), ResponseEndOfMessage(self.stream_id))
+            happened = (ResponseHeaders(self.stream_id, head), ResponseEndOfMessage(self.stream_id))
+            await self.enter(*happened, in_order=False)
             await self._carry(answer.tunnel)
             return
         if answer.complete is not None:

@@ -126,8 +126,7 @@ class OriginClient:
         self._settings = settings
         self._tls = TlsProfile(settings.ca_files)
         self._pool = Pool(settings)
-        self._resolver = Resolver()
-        self._connector = Connector(settings, self._resolver)
+        self._connector = Connector(settings, Resolver())
         self._connections: set[Connection] = set()
         self._closed = False
 
@@ -174,7 +173,6 @@ class OriginClient:
     async def aclose(self) -> None:
         """Close all connections, drop those in use, and wait until they are gone."""
         self._closed = True
-        self._resolver.close()
         open_ones = list(self._connections)
         for connection in open_ones:
             if connection.usable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -13,6 +14,7 @@ from fwdproxy.origin.deadline import Deadline
 from fwdproxy.origin.http1 import Event, Incoming, ResponseParser
 from fwdproxy.origin.settings import OriginSettings
 from fwdproxy.origin.stream import Stream
+from fwdproxy.origin.tls import tls_fault
 
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})", re.IGNORECASE)
 _CLOSING_TIME: Final = 5.0  # seconds for the last bytes written to leave
@@ -22,7 +24,7 @@ class Connection(asyncio.Protocol):
     """Carries one `Stream` at a time.
 
     ``on_idle`` is called when another exchange may follow, ``on_lost`` once, when the connection is gone.
-    ``exchanges`` counts what it has carried, ``idle_since`` is the loop's time at which it last became idle.
+    ``idle_since`` is the loop's time at which it last became idle.
     """
 
     def __init__(
@@ -43,7 +45,6 @@ class Connection(asyncio.Protocol):
         self._shareable = True
         self._write_paused = False
         self._drained: asyncio.Future[None] | None = None
-        self.exchanges = 0
         self.idle_since = self._loop.time()
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
@@ -69,7 +70,6 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         stream = self._stream = Stream(self, has_body=has_body, expect_continue=expect_continue)
         self._shareable = shareable
-        self.exchanges += 1
         self._parser.expect(method, upgrade=upgrade)
         self._transport.write(head)
         self._watch(stream)
@@ -265,4 +265,8 @@ def _lost_error(stream: Stream, exc: Exception | None) -> OriginError:
     why = f" ({exc})" if exc is not None else ""
     if stream.responded:
         return OriginError("http_response_incomplete", f"the connection broke in the response{why}", sent=True)
+    if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
+        fault = tls_fault(exc)  # TLS 1.3 origins refuse a client certificate, or its absence, after the handshake
+        fault.sent = True
+        return fault
     return OriginError("connection_terminated", f"the origin closed the connection without a response{why}", sent=True)

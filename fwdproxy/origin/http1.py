@@ -20,7 +20,7 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _FOLD: Final = re.compile(rb"\r\n[ \t]+")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 
-_MAX_INTERIM: Final = 1000  # interim responses to one request
+_MAX_INTERIM: Final = 100  # interim responses to one request
 
 
 class Incoming(NamedTuple):

@@ -45,14 +45,12 @@ class Inbox:
         """The last byte has arrived."""
         self.ended = True
         self.trailers = trailers
-        self._set_full(False)
-        self._wake()
+        self._stop()
 
     def fail(self, error: OriginError) -> None:
         """No more will arrive: the reader gets what is here, then ``error``."""
         self._error = error
-        self._set_full(False)
-        self._wake()
+        self._stop()
 
     async def read(self) -> bytes:
         """The next bytes, up to 64 KiB or what came in one piece; ``b""`` at the end. Raises the error of `fail`."""
@@ -80,11 +78,20 @@ class Inbox:
             taken.append(chunks.popleft())
         return b"".join(taken)
 
+    def _stop(self) -> None:
+        self._set_full(False)
+        self._on_full = _nobody  # breaks the cycle between stream and inbox, which would be the collector's work
+        self._wake()
+
     def _set_full(self, full: bool) -> None:
-        if full != self.full and not (full and self.ended):
+        if full != self.full:
             self.full = full
             self._on_full(full)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _nobody(full: bool) -> None:
+    """Takes what an inbox says once nothing fills it any more."""

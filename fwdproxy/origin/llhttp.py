@@ -67,9 +67,10 @@ class ChunkedDecoder:
         self._tail = b""
         self.trailers: list[Field] | None = None
         self.surplus = False
-        self._parser = httptools.HttpResponseParser(self)
-        self._parser.feed_data(_CHUNKED_HEAD)
+        parser = httptools.HttpResponseParser(self)
+        parser.feed_data(_CHUNKED_HEAD)
         self._fields.clear()
+        self._parser: httptools.HttpResponseParser | None = parser
 
     def receive(self, data: bytes) -> list[bytes]:
         """The content in ``data``.
@@ -77,6 +78,7 @@ class ChunkedDecoder:
         Raises OriginError ``http_response_transfer_coding``, also for size lines, extensions and trailers of more than
         the limit in bytes without content to show for it.
         """
+        assert self._parser is not None
         fault: Exception | None = None
         try:
             self._parser.feed_data(data)
@@ -85,6 +87,7 @@ class ChunkedDecoder:
         body, self._body = self._body, []
         self._tail = (self._tail + data[-5:])[-5:]
         if self.trailers is not None:
+            self._parser = None  # it refers to its callbacks, and so to us: a cycle for the collector
             # llhttp passes over line ends that follow a message without a word, so they are looked for here.
             ends_cleanly = self._tail[-4:] == b"\r\n\r\n" and self._tail[:1] != b"\n"
             self.surplus = fault is not None or self._begun > 1 or not ends_cleanly

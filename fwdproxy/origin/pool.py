@@ -26,49 +26,46 @@ class Pool:
 
     def __init__(self, settings: OriginSettings) -> None:
         self._settings = settings
-        self._idle: dict[PoolKey, list[Connection]] = {}
-        self._keys: dict[Connection, PoolKey] = {}  # in the order in which they became idle
+        self._shelves: dict[PoolKey, list[Connection]] = {}
+        self._shelf_of: dict[Connection, list[Connection]] = {}  # in the order in which they became idle
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._shelf_of)
 
     def take(self, key: PoolKey, idle_at_most: float = math.inf) -> Connection | None:
         """A connection that has been idle for no more than so many seconds, or None."""
-        idle = self._idle.get(key)
-        while idle:
-            connection = idle[-1]
+        shelf = self._shelves.get(key)
+        while shelf:
+            connection = shelf[-1]
             if asyncio.get_running_loop().time() - connection.idle_since > idle_at_most:
                 return None
-            self._remove(connection)
+            self.discard(connection)
             if connection.usable:
                 return connection
         return None
 
     def put(self, key: PoolKey, connection: Connection) -> None:
         """Keep an idle connection. Beyond the limits the one that is idle longest is closed."""
-        self._keys[connection] = key
-        idle = self._idle.setdefault(key, [])
-        idle.append(connection)
-        if len(idle) > self._settings.max_idle:
-            self._close(idle[0])
-        elif len(self._keys) > self._settings.max_idle_total:
-            self._close(next(iter(self._keys)))
+        shelf = self._shelves.setdefault(key, [])
+        shelf.append(connection)
+        self._shelf_of[connection] = shelf
+        if len(shelf) > self._settings.max_idle:
+            self._close(shelf[0])
+        elif len(self._shelf_of) > self._settings.max_idle_total:
+            self._close(next(iter(self._shelf_of)))
+        if len(self._shelves) > 2 * self._settings.max_idle_total:
+            self._shelves = {key: shelf for key, shelf in self._shelves.items() if shelf}
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection that is gone."""
-        if connection in self._keys:
-            self._remove(connection)
+        """Forget a connection that is gone or taken."""
+        shelf = self._shelf_of.pop(connection, None)
+        if shelf is None:
+            return
+        if shelf[-1] is connection:
+            shelf.pop()
+        else:
+            shelf.remove(connection)
 
     def _close(self, connection: Connection) -> None:
-        self._remove(connection)
+        self.discard(connection)
         connection.close()
-
-    def _remove(self, connection: Connection) -> None:
-        key = self._keys.pop(connection)
-        idle = self._idle[key]
-        if idle[-1] is connection:
-            idle.pop()
-        else:
-            idle.remove(connection)
-        if not idle:
-            del self._idle[key]

@@ -70,18 +70,13 @@ class Resolver:
         """No address of ``host`` works: ask anew next time."""
         self._answers.pop(host, None)
 
-    def close(self) -> None:
-        """Stop waiting for lookups."""
-        for pending in self._pending.values():
-            pending.cancel()
-
     async def _ask(self, host: str) -> _Answer:
         try:
             async with self._threads:
                 addresses = await _in_thread(self._lookup, host)
             error = "" if addresses else "it has no address"
             seconds = _POSITIVE_SECONDS if addresses else _NEGATIVE_SECONDS
-        except (OSError, ValueError) as fault:
+        except (OSError, ValueError, RuntimeError) as fault:  # RuntimeError: no thread to be had
             addresses, error, seconds = (), (getattr(fault, "strerror", None) or str(fault)), _NEGATIVE_SECONDS
         answer = _Answer(addresses, error, self._now() + seconds)
         self._answers.pop(host, None)

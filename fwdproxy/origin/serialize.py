@@ -32,9 +32,12 @@ def serialize_head(
     """The request head on the wire, with framing of our own (RFC 9112 §3, §6).
 
     ``has_body`` with ``length`` None means chunked. Raises OriginError ``http_request_error`` for a head of which a
-    part could be read as something else.
+    part could be read as something else. The target's text stands for bytes as in ISO 8859-1.
     """
-    method, path = head.method.encode(), head.target.path.encode()
+    try:
+        method, path = head.method.encode("ascii"), head.target.path.encode("latin-1")
+    except UnicodeEncodeError:
+        _unsendable("the method or the request target isn't made of bytes")
     if not _TOKEN.fullmatch(method) or method == b"CONNECT":
         _unsendable("the method can't be sent to an origin")
     if not _TARGET.fullmatch(path):

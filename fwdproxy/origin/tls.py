@@ -21,6 +21,7 @@ from fwdproxy.errors import ConfigError, OriginError
 
 _READ_SIZE: Final = 65536
 _MAX_SESSIONS: Final = 4096
+_ALERTS: Final = ("SSLV3_ALERT_", "TLSV1_", "TLSV13_")  # OpenSSL's words for what the other side alerts us of
 
 Reuse = tuple[str, int, object]
 """What a session is kept for: host, port, hop."""
@@ -128,7 +129,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             self._flush()
         except ssl.SSLError as error:
             self._flush()  # the alert
-            self._handshake_failed(_handshake_error(error))
+            self._handshake_failed(tls_fault(error))
         else:
             self._flush()
             if not self._ready.done():
@@ -270,11 +271,11 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         return self._lower.get_extra_info(name, default) if self._lower is not None else default
 
 
-def _handshake_error(error: ssl.SSLError) -> OriginError:
+def tls_fault(error: ssl.SSLError) -> OriginError:
+    """What went wrong in TLS, in the handshake or after it (RFC 9209 §2.3.10 – §2.3.12)."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = f"the origin's certificate isn't accepted: {error.verify_message}"
-        return OriginError("tls_certificate_error", text)
+        return OriginError("tls_certificate_error", f"the origin's certificate isn't accepted: {error.verify_message}")
     reason = (error.reason or str(error)).replace("_", " ").lower()
-    if "ALERT" in (error.reason or ""):
+    if (error.reason or "").startswith(_ALERTS):
         return OriginError("tls_alert_received", f"the origin refused TLS: {reason}")
-    return OriginError("tls_protocol_error", f"the TLS handshake failed: {reason}")
+    return OriginError("tls_protocol_error", f"TLS with the origin failed: {reason}")

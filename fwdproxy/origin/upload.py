@@ -15,7 +15,8 @@ class RequestBody(Protocol):
     """Where the content of a request comes from.
 
     ``length`` None means that it isn't known: it is sent chunked. ``expect_continue``: the client asked for 100.
-    ``trailers`` are valid after the end, and sent only with a chunked body.
+    ``trailers`` are valid after the end, and sent only with a chunked body. A body of known length is read no further
+    than that.
     """
 
     @property
@@ -50,12 +51,11 @@ async def upload(stream: Stream, body: RequestBody, continue_timeout: float) -> 
     stream.finish_request()
 
 
-async def _send_counted(stream: Stream, body: RequestBody, length: int) -> None:
-    left = length
-    while chunk := await body.read():
+async def _send_counted(stream: Stream, body: RequestBody, left: int) -> None:
+    """Send ``left`` bytes and ask for no more, since the origin may answer from then on."""
+    while left:
+        chunk = await body.read()
         left -= len(chunk)
-        if left < 0:
-            raise OriginError("http_request_error", "the request body is longer than its Content-Length", sent=True)
+        if not chunk or left < 0:
+            raise OriginError("http_request_error", "the request body isn't as long as its Content-Length", sent=True)
         await stream.write(chunk)
-    if left:
-        raise OriginError("http_request_error", "the request body is shorter than its Content-Length", sent=True)

@@ -1,8 +1,8 @@
 """The bytes: responses on disk, and messages on their way there.
 
-Start with `base`, what the exchange asks of a store; `disk` is the store that does it. `fills` receives a message,
-`bodies` reads and writes its file. `records` is what a row says, `variants` which responses a key may hold at once,
-`changes` what can happen to them, `rows` and `commits` how that is written, and `index` diskcache beneath. `writer` is
-the one thread that writes; `chores` and the plan in `eviction` are its background work. `opening` and `mounts` look
-after the folder.
+Start with `base`, what the exchange asks of a store; `disk` is the store that does it, `finding` its reading half.
+`fills` receives a message, `bodies` reads and writes its file. `records` is what a row says, `variants` which responses
+a key may hold at once, `changes` what can happen to them, `rows` and `commits` how that is written, and `index`
+diskcache beneath. `writer` is the one thread that writes; `chores` and the plan in `eviction` are its background work.
+`opening` and `mounts` look after the folder.
 """

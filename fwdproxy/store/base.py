@@ -82,6 +82,11 @@ class Fill(Protocol):
         ...
 
     @property
+    def obstacle(self) -> str:
+        """Why nothing will be stored, in plain words; empty as long as something will."""
+        ...
+
+    @property
     def received(self) -> int:
         """Bytes written so far."""
         ...

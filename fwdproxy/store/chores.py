@@ -13,7 +13,7 @@ from typing import Final
 import diskcache
 
 from fwdproxy.store import eviction, records
-from fwdproxy.store.index import Candidate, Index, RefusedRow
+from fwdproxy.store.index import Index, RefusedRow
 from fwdproxy.store.records import UnreadableRecord, VariantList
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Chores:
                 return 0.0
             busy = self._keep_limit(now)
             busy = self._sweep() or busy
-        except (sqlite3.Error, diskcache.Timeout) as error:
+        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
             log.warning("the store's chores are put off: %s", str(error) or "another process holds the lock")
             return PAUSE
         return 0.0 if busy else PAUSE
@@ -108,12 +108,12 @@ class Chores:
                 return False
             self._check_at = now + PAUSE
             if not eviction.due(self._index.used() + self._filling(), self._limit):
+                if self._index.free_pages() > SLACK:  # slow, so not while evicting: new rows need the pages anyway
+                    self._index.give_back(BATCH)
                 return False
             self._flush()  # least recent use is only known with the times that are still in memory
             self._evicting = True
         self._evicting = self._evict()
-        if self._index.free_pages() > SLACK:
-            self._index.give_back(BATCH)
         return self._evicting
 
     def _evict(self) -> bool:
@@ -121,22 +121,23 @@ class Chores:
             # Measured again inside the transaction: another process may just have evicted.
             used = self._index.used() + self._filling()
             victims = eviction.plan(self._index.oldest(BATCH), used, self._limit)
+            rows = [victim.row for victim in victims]
             for victim in victims:
-                self._delete(victim)
+                if victim.is_list:
+                    # Nothing finds a variant whose list is gone. The list is as recently used as any of its variants.
+                    rows += self._variants(victim.row)
+            for batch in batched(rows, BATCH):
+                self._index.discard(batch)
         return bool(victims)
 
-    def _delete(self, victim: Candidate) -> None:
-        if victim.is_list:
-            # Nothing finds a variant whose list is gone. The list is as recently used as any of its variants.
-            try:
-                found = self._index.find(victim.row)
-                record = None if found is None else records.decode(found[0])
-            except (RefusedRow, UnreadableRecord):
-                record = None
-            if isinstance(record, VariantList):
-                for entry in record.entries:
-                    self._index.delete(records.variant_row(entry.ident))
-        self._index.delete(victim.row)
+    def _variants(self, row: bytes) -> list[bytes]:
+        """The rows that a list of variants names."""
+        try:
+            found = self._index.find(row)
+            record = None if found is None else records.decode(found[0])
+        except (RefusedRow, UnreadableRecord):
+            record = None
+        return [records.variant_row(entry.ident) for entry in record.entries] if isinstance(record, VariantList) else []
 
     def _sweep(self) -> bool:
         """Delete the files of one folder that no row owns; True when there are more folders."""

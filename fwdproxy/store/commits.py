@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
@@ -64,20 +65,28 @@ class Committer:
         except (sqlite3.Error, OSError) as error:
             self._trouble.note(error)
             self._finish(passing)
+            if self._trouble.damaged:
+                self._acknowledge(going)
+                return []
             # What must go is gone for our own lookups, as it stays pending; the rows follow when the disk lets them.
-            return [] if self._trouble.damaged else going
+            return going
         except Exception:
             self._finish(passing)
             raise
         self._finish(group)
-        for change in group:
+        self._acknowledge(group)
+        return []
+
+    @staticmethod
+    def _acknowledge(changes: Sequence[Change]) -> None:
+        for change in changes:
             if isinstance(change, Forget):
                 change.done.set_result(None)
-        return []
 
     def _finish(self, changes: Sequence[Change]) -> None:
         """Nothing more is done for these: committed, or given up."""
         self._pending.settle(changes)
         for change in changes:
             if isinstance(change, Put) and change.source is not None:
-                change.source.unlink(missing_ok=True)  # still there when the response wasn't stored
+                with contextlib.suppress(OSError):  # then the next opening removes it
+                    change.source.unlink(missing_ok=True)  # it is still there when the response wasn't stored

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import shutil
 import sqlite3
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,18 +20,17 @@ from typing import Final
 from fwdproxy.errors import StoreError
 from fwdproxy.messages import BodyRef, CacheKey, Headers, StoredMeta, StoredResponse
 from fwdproxy.store import records, variants
-from fwdproxy.store.base import NOTHING, BodyReader, BrokenBody, Found, StoreStats, Variant
-from fwdproxy.store.bodies import FileIO, FileReader, MemoryReader, OpenFile, digest_of
+from fwdproxy.store.base import NOTHING, BodyReader, Found, StoreStats
+from fwdproxy.store.bodies import FileIO
 from fwdproxy.store.changes import Change, Forget, Freshen, Pending, Put, Remove
 from fwdproxy.store.chores import Chores
 from fwdproxy.store.commits import Committer, Trouble
 from fwdproxy.store.eviction import largest_object
 from fwdproxy.store.fills import DiskFill
+from fwdproxy.store.finding import Finder
 from fwdproxy.store.index import is_damage
 from fwdproxy.store.opening import Folder, open_folder
-from fwdproxy.store.records import Entry, ResponseRecord
-from fwdproxy.store.rows import EMPTY, Rows, Shelf
-from fwdproxy.store.variants import Entries
+from fwdproxy.store.rows import EMPTY, Rows
 from fwdproxy.store.writer import GroupWriter
 
 log = logging.getLogger(__name__)
@@ -43,8 +39,10 @@ DEFAULT_SIZE: Final = 10 * 10**9
 BACKLOG_PATIENCE: Final = 0.2
 """Seconds that a complete response waits for the writer thread to catch up, before it goes unstored."""
 
-INVALIDATION_PATIENCE: Final = 10.0
-"""Seconds that `invalidate` waits for its commit."""
+INVALIDATION_PATIENCE: Final = 2.0
+"""Seconds that `invalidate` waits for its commit, the client of an unsafe request with it."""
+
+SETTLING_PATIENCE: Final = 30.0
 
 
 def default_size(path: Path, used: int = 0) -> int:
@@ -88,7 +86,6 @@ class DiskStore:
         self._trouble = Trouble(folder.mark_damaged)
         self._io = FileIO()
         self._fills: dict[bytes, set[DiskFill]] = {}
-        self._checks: dict[str, asyncio.Future[bool]] = {}
         self._closed = False
         self._chores = Chores(
             folder.index,
@@ -98,6 +95,7 @@ class DiskStore:
             filling=self._filling,
             sweep=folder.unclean,
         )
+        self._finder = Finder(folder, self._rows, self._pending, self._chores, self._io, self._submit)
         committer = Committer(folder.index, self._rows, self._pending, self._trouble)
         self._writer = GroupWriter(
             begin=self._index.be_patient, commit=committer.commit, chores=self._chores.do, end=self._index.close
@@ -111,119 +109,14 @@ class DiskStore:
         if self._closed or self._trouble.damaged:
             return NOTHING
         try:
-            return await self._lookup(key, request)
+            return await self._finder.find(key, request)
         except sqlite3.Error as error:
             self._trouble.note(error)
             return NOTHING
 
-    async def _lookup(self, key: CacheKey, request: Headers) -> Found:
-        now = time.time()
-        row = records.primary_row(key)
-        changes = self._pending.of(row)  # before the row is read, see there
-        shelf = self._rows.shelf(row)
-        if shelf.unreadable and not changes:
-            self._submit(Remove(row, ""))
-        entries = shelf.entries
-        for change in changes:
-            entries = change.on(entries, now)
-        while (entry := variants.select(entries, request)) is not None:
-            stored = self._load(key, row, entry, shelf, changes)
-            own_row = records.variant_row(entry.ident) if entry.nominated else row
-            if stored is not None and not stored.body.trusted:
-                stored = await self._verified(own_row, stored)
-            if stored is not None:
-                self._chores.note_use(row, now)
-                if entry.nominated:
-                    self._chores.note_use(own_row, now)
-                return Found(stored, True, _others(entries, entry))
-            self._submit(Remove(row, entry.ident))
-            entries = variants.without(entries, entry.ident)
-        return Found(None, bool(entries), _others(entries, None)) if entries else NOTHING
-
-    def _load(
-        self, key: CacheKey, row: bytes, entry: Entry, shelf: Shelf, changes: tuple[Change, ...]
-    ) -> StoredResponse | None:
-        """The response of an entry; None when its row or its file isn't what it should be."""
-        ident = entry.ident
-        record: ResponseRecord | None = None
-        meta: StoredMeta | None = None
-        for change in changes:
-            match change:
-                case Put() if change.entry.ident == ident:
-                    record, meta, trusted = change.record, None, True
-                case Freshen() if change.entry.ident == ident:
-                    meta = change.meta
-        if record is None:
-            single = shelf.single
-            found = single if single and single[0].ident == ident else self._rows.variant(row, ident)
-            if found is None:
-                return None
-            record, epoch = found
-            own_row = records.variant_row(ident) if entry.nominated else row
-            trusted = epoch >= self._folder.epoch or self._chores.is_verified(own_row, ident)
-            if not self._is_whole(record):
-                return None
-        path = self._path(ident) if record.body is None else None
-        stored = records.unpack(record, key, path, trusted)
-        return stored if meta is None else replace(stored, meta=meta)
-
-    def _is_whole(self, record: ResponseRecord) -> bool:
-        if record.body is not None:
-            return len(record.body) == record.length
-        try:
-            return os.stat(self._path(record.ident)).st_size == record.length  # noqa: PTH116  # pathlib costs more than the call
-        except OSError:
-            return False
-
-    async def _verified(self, row: bytes, stored: StoredResponse) -> StoredResponse | None:
-        """``stored`` when its body has the digest it should have, else None."""
-        body = stored.body
-        if body.inline is not None:
-            right = digest_of(body.inline) == body.digest
-        else:
-            right = await self._verify_file(stored.ident, body)
-        if not right:
-            log.warning("a stored body isn't what was received and is dropped: %s", stored.ident)
-            return None
-        self._chores.note_verified(row, stored.ident)
-        return replace(stored, body=replace(body, trusted=True))
-
-    async def _verify_file(self, ident: str, body: BodyRef) -> bool:
-        check = self._checks.get(ident)
-        if check is None:
-            check = asyncio.ensure_future(self._io.verify(body.path or "", body.length, body.digest))
-            self._checks[ident] = check
-            check.add_done_callback(lambda _: self._checks.pop(ident, None))
-        return await asyncio.shield(check)  # others wait for it too
-
-    def _path(self, ident: str) -> str:
-        return f"{self._folder.bodies}/{records.body_name(ident)}"
-
     def open_body(self, body: BodyRef) -> BodyReader:
         """See Store."""
-        if body.inline is not None:
-            return MemoryReader(body.inline)
-        if body.path is None:
-            raise BrokenBody("a stored response has no body")
-        file = OpenFile(self._open(body.path))
-        if os.fstat(file.fd).st_size != body.length:
-            file.release()
-            raise BrokenBody(f"the body file {body.path} hasn't its length")
-        return FileReader(self._io, file, body.length)
-
-    def _open(self, path: str) -> int:
-        """A descriptor of a body file, wherever it lies while its commit is under way."""
-        folder, name = path.rsplit("/", 2)[1:]
-        source = self._pending.source(f"{folder}/{name}")
-        for place in (path, source, path):  # the writer may move it between two tries
-            try:
-                if place is not None:
-                    return os.open(place, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise BrokenBody(f"the body file {path} can't be opened: {error}") from None
-        raise BrokenBody(f"the body file {path} is gone")
+        return self._finder.open_body(body)
 
     # Changing
 
@@ -263,19 +156,21 @@ class DiskStore:
         for row in rows:
             for fill in self._fills.get(row, ()):
                 fill.forbid("it was invalidated while it was received")
-        await self._forget([row for row in rows if self._may_hold(row)])
+        await self._forget([row for row in rows if self._may_hold(row)], INVALIDATION_PATIENCE)
 
     async def settle(self) -> None:
         """Wait until every change made so far is committed. Raises StoreError when that takes too long."""
-        await self._forget([b""])  # no key has this row; what was queued before it is committed before it
+        await self._forget(
+            [b""], SETTLING_PATIENCE
+        )  # no key has this row; what was queued before it is committed before it
 
-    async def _forget(self, rows: Sequence[bytes]) -> None:
+    async def _forget(self, rows: Sequence[bytes], patience: float) -> None:
         changes = [Forget(row) for row in rows]
         for change in changes:
             self._submit(change, urgent=True)
-        if changes:
+        if changes and not self._trouble.damaged:  # nothing of a damaged store is used
             jobs = [asyncio.wrap_future(change.done) for change in changes]
-            _, late = await asyncio.wait(jobs, timeout=INVALIDATION_PATIENCE)
+            _, late = await asyncio.wait(jobs, timeout=patience)
             if late:
                 raise StoreError(
                     "the cache's database can't be written; other processes may still use what was removed"
@@ -319,7 +214,9 @@ class DiskStore:
     # The whole
 
     def stats(self) -> StoreStats:
-        """See Store. What isn't committed yet (up to 20 ms) doesn't count."""
+        """See Store. What isn't committed yet (20 ms at most) doesn't count, and a closed store holds nothing."""
+        if self._closed:
+            return StoreStats(0, 0, self.size_limit)
         try:
             return StoreStats(self._index.objects(), self._index.used(), self.size_limit)
         except sqlite3.Error as error:
@@ -337,9 +234,3 @@ class DiskStore:
         await asyncio.to_thread(self._io.close)
         self._index.close()
         self._folder.leave()
-
-
-def _others(entries: Entries, chosen: Entry | None) -> tuple[Variant, ...]:
-    if len(entries) == 1 and chosen is not None:
-        return ()
-    return tuple(Variant(entry.ident, entry.nominated, entry.etag) for entry in entries if entry is not chosen)

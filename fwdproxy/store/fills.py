@@ -71,7 +71,7 @@ class DiskFill:
         self._patience = patience
         self._state = State.GROWING
         self._why = ""
-        self._unwanted = ""  # why it won't be stored; empty: it will
+        self.obstacle = ""
         self._pipe = False
         self._file: OpenFile | None = None
         self._on_disk = 0  # bytes [0, _on_disk) can be read from the file
@@ -90,7 +90,7 @@ class DiskFill:
     @property
     def will_store(self) -> bool:
         """See Fill."""
-        return not self._unwanted and self._state is not State.ABORTED
+        return not self.obstacle and self._state is not State.ABORTED
 
     async def write(self, chunk: bytes) -> None:
         """See Fill."""
@@ -150,7 +150,7 @@ class DiskFill:
 
     def forbid(self, why: str) -> None:
         """Don't store this one when it is complete (it was invalidated meanwhile)."""
-        self._unwanted = self._unwanted or why
+        self.obstacle = self.obstacle or why
 
     @property
     def on_disk(self) -> int:
@@ -189,6 +189,7 @@ class DiskFill:
             left = leaving[written:]
             if self._on_disk + len(left) == self._kept_from():  # else no reader needs it any more
                 self._kept[:0] = left
+            log.warning("a response passes without being stored, the disk failed: %s", fault)
             self._become_pipe(f"the disk failed: {fault}")
             self._wake()
 
@@ -196,7 +197,6 @@ class DiskFill:
         if self._state is State.GROWING and not self._pipe:
             self._pipe = True
             self.forbid(why)
-            log.warning("a response passes without being stored: %s", why)
             self._unlink()
 
     def _unlink(self) -> None:

@@ -170,7 +170,7 @@ def _bury_the_dead(fills: Path) -> tuple[bool, list[str]]:
     """Remove what dead processes were receiving. (Was there one? The process ids of those that live.)"""
     died = False
     alive: list[str] = []
-    for folder in fills.iterdir():
+    for folder in filter(Path.is_dir, fills.iterdir()):
         if _is_alive(folder):
             alive.append(folder.name.partition("-")[0])
         else:

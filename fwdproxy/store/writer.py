@@ -86,7 +86,7 @@ class GroupWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        self._begin()
+        self._guarded(self._begin)
         due = 0.0
         last = False
         while not last:
@@ -94,8 +94,9 @@ class GroupWriter:
             if group:
                 self._write(group)
             if last or time.monotonic() >= due:
-                due = time.monotonic() + self._do_chores(last)
-        self._end()
+                chores = self._guarded(lambda: self._chores(last))  # noqa: B023  # called at once
+                due = time.monotonic() + (RETRY if chores is None else chores)
+        self._guarded(self._end)
 
     def _collect(self, due: float) -> tuple[list[Change], bool]:
         """(The next group, whether it is the last); the group is empty when the chores are due first."""
@@ -121,19 +122,16 @@ class GroupWriter:
         return bool(self._queue) and time.monotonic() >= self._ready
 
     def _write(self, group: list[Change]) -> None:
-        try:
-            again = self._commit(group)
-        except Exception:  # a mistake of ours: it must be seen, and must not end the only thread that writes
-            log.exception("changes of the store are lost")
-            return
+        again = self._guarded(lambda: self._commit(group))
         with self._condition:
             if again and not self._stopping:
                 self._queue[:0] = again
                 self._ready = time.monotonic() + RETRY
 
-    def _do_chores(self, last: bool) -> float:
+    @staticmethod
+    def _guarded[T](work: Callable[[], T]) -> T | None:
         try:
-            return self._chores(last)
-        except Exception:  # as above
-            log.exception("the chores of the store failed")
-            return RETRY
+            return work()
+        except Exception:  # a mistake of ours: it must be seen, and must not end the only thread that writes
+            log.exception("the store's writer thread failed at a piece of its work")
+            return None

@@ -32,7 +32,8 @@ def test_via_is_appended_and_can_be_silent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "value", "sent"), [("OPTIONS", b"5", b"4"), ("TRACE", b"1", b"0"), ("GET", b"5", b"5"), ("OPTIONS", b"x", b"x")]
+    ("method", "value", "sent"),
+    [("OPTIONS", b"5", b"4"), ("TRACE", b"1", b"0"), ("GET", b"5", b"5"), ("OPTIONS", b"x", b"x")],
 )
 def test_max_forwards_counts_down(method: str, value: bytes, sent: bytes) -> None:
     rewritten = rewrite(head((b"Max-Forwards", value), method=method), Rewriting())

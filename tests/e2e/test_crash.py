@@ -33,7 +33,7 @@ ROUNDS = int(os.environ.get("FWDPROXY_CRASH_ROUNDS", "20"))
 CLIENTS = 6
 PATHS = 150
 FRESH = ("Cache-Control", "max-age=86400")
-LOAD_SECONDS = (0.02, 0.9)
+LOAD_SECONDS = (0.02, 0.8)
 
 
 def size_of(path: str) -> int:

@@ -125,13 +125,17 @@ def test_a_host_inside_a_tunnel_fills_no_other_key(proxy: Program, origin: Origi
     assert fetch(proxy, origin.url(path, "https")).body == b"from the tunnel's end"
 
 
-def test_a_request_in_origin_form_is_refused_not_guessed(proxy: Program, origin: Origin) -> None:
-    """Sent to the proxy itself, ``GET /x`` with a Host names no target a forward proxy may assume."""
-    path = origin.page()
+def test_a_request_in_origin_form_is_for_the_host_it_names(proxy: Program, origin: Origin) -> None:
+    """RFC 9112 §3.3: a proxy that takes it at all may only take Host for the target."""
+    path = origin.page(b"named by Host", FRESH)
     with Wire.to(proxy.port) as wire:
         answer = wire.send(request_head("GET", path, ("Host", f"localhost:{origin.http_port}"))).read()
-    assert 400 <= answer.status < 500
-    assert origin.seen(path) == []
+    if answer.status == 200:
+        assert answer.body == b"named by Host"
+        assert fetch(proxy, origin.url(path)).hit
+    else:
+        assert 400 <= answer.status < 500
+        assert origin.seen(path) == []
 
 
 @pytest.mark.parametrize("form", ["absolute", "origin"])

@@ -273,7 +273,7 @@ def test_a_dead_pooled_connection_is_tried_again(proxy: Program, origin: Origin)
 
 @pytest.mark.parametrize("storable", [True, False], ids=["storable", "no-store"])
 def test_a_closed_http_2_window_holds_no_memory(proxy: Program, origin: Origin, storable: bool) -> None:
-    total = 150 * MEGABYTE
+    total = 120 * MEGABYTE
     sent = 0
 
     async def handle(call: Call) -> None:
@@ -291,7 +291,7 @@ def test_a_closed_http_2_window_holds_no_memory(proxy: Program, origin: Origin, 
         number = client.request(path)
         while client.streams[number].received < 60_000:
             assert client.pump()
-        settle(lambda: sent)
+        settle(lambda: sent, quiet=0.6)
         assert proxy.peak() - before < 50 * MEGABYTE
         client.acknowledge = True
         client.release(number, client.streams[number].received)

@@ -21,9 +21,7 @@ class Wire:
     """A layer of ours and an h2 client, with their bytes handed over by hand."""
 
     def __init__(self, window: int = 65535) -> None:
-        client = Client(
-            peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN, alpn=b"h2"
-        )
+        client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN, alpn=b"h2")
         options = Options()
         Proxyserver().load(options)
         self.layer = ClientHttp2(Context(client, options))

@@ -9,6 +9,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from fwdproxy.anonymize.rewrite import OutboundHead, Rewriting, rewrite
 from fwdproxy.messages import Field, Headers, Origin, RequestHead, TargetURI
@@ -22,7 +23,7 @@ class Peer:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    ssl: ssl.SSLObject | None
+    ssl: Any
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the script has ended, as most do once the client has closed."""
 
@@ -52,8 +53,10 @@ class Peer:
             while await self.reader.read(65536):
                 pass
 
-    def close(self) -> None:
-        self.writer.close()
+    def stop_reading(self) -> None:
+        """Leave in the socket's buffer what the client sends."""
+        transport: Any = self.writer.transport
+        transport.pause_reading()
 
     def reset(self) -> None:
         """Close with RST in place of FIN."""

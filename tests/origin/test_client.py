@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
 import pytest
 
 from fwdproxy.errors import OriginError
 from fwdproxy.messages import Headers, Origin
-from tests.origin.scripted import Peer, answering, client, content, origin, response
+from tests.origin.scripted import Peer, Scripted, answering, client, content, origin, response
 
 
 async def test_a_response():
@@ -262,14 +263,13 @@ class TestRetry:
 
         listener: asyncio.Server
         async with client() as http:
-            from tests.origin import scripted  # noqa: PLC0415
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await last_one(scripted.Peer(reader, writer, None))
+                await last_one(Peer(reader, writer, None))
                 writer.close()
 
             listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-            server = scripted.Scripted(listener.sockets[0].getsockname()[1], "http")
+            server = Scripted(listener.sockets[0].getsockname()[1], "http")
             await content(await http.send(server.request()))
             with pytest.raises(OriginError) as caught:
                 await http.send(server.request())
@@ -442,6 +442,22 @@ class TestFlow:
             with pytest.raises(asyncio.CancelledError):
                 await task
             await server.peers[0].left.wait()
+
+
+@pytest.mark.parametrize(
+    "raw", [response(b"x"), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
+)
+async def test_an_exchange_leaves_nothing_to_the_garbage_collector(raw):
+    async with origin(answering(raw)) as server, client() as http:
+        await content(await http.send(server.request()))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await content(await http.send(server.request()))
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 class TestLimits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -306,7 +308,7 @@ FAULTS = {
     "head too large": (OK + b"A: " + b"x" * 70000 + b"\r\n\r\n", SIZE),
     "head without end": (OK + b"A: " + b"x" * 70000, SIZE),
     "too many fields": (OK + b"A: b\r\n" * 257 + b"\r\n", SIZE),
-    "interim responses without end": (b"HTTP/1.1 100 C\r\n\r\n" * 1001, PROTOCOL),
+    "interim responses without end": (b"HTTP/1.1 100 C\r\n\r\n" * 101, PROTOCOL),
     "no chunk size": (CHUNKED + b"\r\nhello", CODING),
     "chunk size 0x5": (CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n", CODING),
     "chunk size +5": (CHUNKED + b"+5\r\nhello\r\n0\r\n\r\n", CODING),
@@ -418,7 +420,7 @@ def test_any_segmentation_gives_the_same_chunked_body(content, cuts):
     parser = ResponseParser()
     parser.expect("GET")
     edges = [0, *sorted(cut % len(raw) for cut in cuts), len(raw)]
-    events = [event for start, end in zip(edges, edges[1:], strict=False) for event in parser.receive(raw[start:end])]
+    events = [event for start, end in pairwise(edges) for event in parser.receive(raw[start:end])]
     assert b"".join(event for event in events if isinstance(event, bytes)) == b"".join(content)
     assert events[-1] == End(Headers([(b"A", b"b")]))
     assert parser.reusable

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -38,11 +40,12 @@ async def test_an_address_as_the_name(authority):
         assert await content(await http.send(server.request(host="127.0.0.1"))) == b"x"
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-@pytest.mark.parametrize("tickets", [True, False], ids=["tickets", "ids"])
+@pytest.mark.parametrize(
+    ("version", "tickets"),
+    [(ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)],
+    ids=["1.2 by ticket", "1.2 by id", "1.3"],
+)
 async def test_sessions_are_taken_up_again(authority, version, tickets):
-    if version is ssl.TLSVersion.TLSv1_3 and not tickets:
-        pytest.skip("TLS 1.3 has nothing but tickets")
     tls = server_tls(authority, version)
     if not tickets:
         tls.options |= ssl.OP_NO_TICKET
@@ -101,16 +104,53 @@ async def test_a_trusted_leaf_without_its_authority(authority):
 async def test_tls_1_1_is_refused(authority):
     tls = server_tls(authority, ssl.TLSVersion.TLSv1_1)
     tls.set_ciphers("ALL:@SECLEVEL=0")
-    async with origin(answering(response()), tls=tls) as server, client(ca_files=(authority.ca_file,)) as http:
-        assert (await refusal(http, server.request())).kind in ("tls_protocol_error", "tls_alert_received")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    handshake = tls.wrap_bio(incoming, outgoing, server_side=True)
 
+    async def script(peer: Peer) -> None:
+        incoming.write(await peer.reader.read(65536))
+        with pytest.raises(ssl.SSLError):
+            handshake.do_handshake()
+        await peer.say(outgoing.read())
+        await peer.gone()
 
-async def test_an_origin_that_refuses_us(authority):
-    tls = server_tls(authority)
-    tls.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # its key is not RSA
-    tls.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with origin(answering(response()), tls=tls) as server, client(ca_files=(authority.ca_file,)) as http:
+    async with origin(script) as server, client(ca_files=(authority.ca_file,)) as http:
+        server.scheme = "https"
         assert (await refusal(http, server.request())).kind == "tls_alert_received"
+
+
+@pytest.mark.parametrize("alert", [40, 80, 112])
+async def test_an_origin_that_refuses_us(alert):
+    async def script(peer: Peer) -> None:
+        await peer.exactly(5)
+        await peer.say(bytes([21, 3, 3, 0, 2, 2, alert]))
+        await peer.gone()
+
+    async with origin(script) as server, client() as http:
+        server.scheme = "https"
+        assert (await refusal(http, server.request())).kind == "tls_alert_received"
+
+
+async def test_an_origin_that_wants_a_client_certificate(authority):
+    tls = server_tls(authority)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    handshake = tls.wrap_bio(incoming, outgoing, server_side=True)
+
+    async def script(peer: Peer) -> None:
+        for failure in (ssl.SSLWantReadError, ssl.SSLError):
+            incoming.write(await peer.reader.read(65536))
+            with pytest.raises(failure):
+                handshake.do_handshake()
+            await peer.say(outgoing.read())
+        await peer.gone()
+
+    async with origin(script) as server, client(ca_files=(authority.ca_file,)) as http:
+        server.scheme = "https"
+        with pytest.raises(OriginError) as caught:
+            await http.send(server.request())
+        assert caught.value.kind == "tls_alert_received"
+        assert "certificate required" in str(caught.value)
 
 
 async def test_an_origin_that_speaks_no_tls(authority):
@@ -145,12 +185,9 @@ async def test_an_origin_that_is_silent_in_the_handshake():
 @pytest.mark.parametrize("name", ["a" * 64 + ".test", "."])
 async def test_a_name_that_tls_can_not_carry(name):
     async with origin(answering(response())) as server, client() as http:
-        request = server.request(host=name)
         server.scheme = "https"
-        target = server.request(host=name)
-        assert request is not target
-        http._resolver._lookup = lambda _: (__import__("ipaddress").ip_address("127.0.0.1"),)
-        assert (await refusal(http, target)).kind == "tls_protocol_error"
+        http._connector._resolver._lookup = lambda _: (ip_address("127.0.0.1"),)
+        assert (await refusal(http, server.request(host=name))).kind == "tls_protocol_error"
 
 
 class TestEnds:
@@ -175,7 +212,8 @@ class TestEnds:
             await peer.head()
             await peer.say(self.BODY)
             await read.wait()
-            peer.writer.get_extra_info("socket").shutdown(1)
+            with peer.writer.get_extra_info("socket").dup() as raw:
+                raw.shutdown(socket.SHUT_WR)
             await peer.gone()
 
         async with (
@@ -209,7 +247,8 @@ class TestEnds:
             await peer.head()
             await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
             await read.wait()
-            peer.writer.get_extra_info("socket").dup().send(b"not a TLS record")
+            with peer.writer.get_extra_info("socket").dup() as raw:
+                raw.send(b"not a TLS record")
             await peer.gone()
 
         async with (

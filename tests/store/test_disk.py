@@ -15,7 +15,7 @@ import pytest
 from fwdproxy.errors import FillAborted
 from fwdproxy.messages import BodyRef, Headers
 from fwdproxy.store import records
-from fwdproxy.store.base import NOTHING, BrokenBody, Found
+from fwdproxy.store.base import NOTHING, BodyReader, BrokenBody, Found
 from fwdproxy.store.bodies import digest_of
 from fwdproxy.store.disk import DEFAULT_SIZE, DiskStore, default_size, open_store
 from fwdproxy.store.fills import INLINE_LIMIT
@@ -357,6 +357,35 @@ async def test_a_body_file_of_another_length_is_a_miss_and_its_row_goes(store: D
     assert (rows(store), body_files(store)) == (0, [])
 
 
+async def test_a_large_body_takes_little_memory(store: DiskStore) -> None:
+    size, piece = 80_000_000, content(65_536)
+    before = peak = resident()
+    fill = store.open_fill(key(), meta(), size)
+    reader = asyncio.ensure_future(length_of(fill.reader()))
+    for start in range(0, size, len(piece)):
+        await fill.write(piece[: size - start])
+        peak = max(peak, resident())
+    await fill.complete()
+    assert await reader == size
+    stored = await best(store, key())
+    assert stored is not None
+    assert await length_of(store.open_body(stored.body)) == size
+    assert max(peak, resident()) - before < 10_000_000
+
+
+def resident() -> int:
+    """Bytes of memory that this process takes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+async def length_of(reader: BodyReader) -> int:
+    total = 0
+    while piece := await reader.read():
+        total += len(piece)
+    reader.close()
+    return total
+
+
 # Rows that can't be
 
 
@@ -421,7 +450,7 @@ async def test_the_least_recently_used_responses_are_evicted(folder: Path) -> No
     assert await body_of(store, key(59)) == content(LARGE, 59)
     assert await body_of(store, key(0)) is None
     assert await store.lookup(varied, wants("gzip")[1]) == NOTHING
-    assert len(body_files(store)) == store.stats().objects
+    await wait_for(lambda: len(body_files(store)) == store.stats().objects)
     for number, reader in enumerate(readers):
         assert await read_all(reader) == content(LARGE, number)
     await store.aclose()

@@ -1,5 +1,6 @@
 """The store's folder: ours or not, whole or not, left as it should be or not."""
 
+import asyncio
 import json
 import logging
 import os
@@ -52,17 +53,19 @@ def rot(file: Path) -> None:
     file.write_bytes(body)
 
 
+def modes(folder: Path) -> set[tuple[bool, int]]:
+    """(Is it a folder, its mode) of all that there is."""
+    return {(each.is_dir(), stat.S_IMODE(each.stat().st_mode)) for each in (folder, *folder.rglob("*"))}
+
+
 async def test_the_folder_is_closed_to_others(folder: Path) -> None:
-    folder.mkdir(0o755)
     store = open_store(folder, LIMIT)
     await put(store, key(), content(LARGE))
     fill = store.open_fill(key("b"), meta(), None)
     await fill.write(content(300_000))
     await fill.write(content(300_000))
     await store.settle()
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for each in folder.rglob("*"):
-        assert stat.S_IMODE(each.stat().st_mode) == (0o700 if each.is_dir() else 0o600), each
+    assert modes(folder) == {(True, 0o700), (False, 0o600)}
     fill.abort("enough")
     await store.aclose()
 
@@ -80,13 +83,13 @@ def test_a_foreign_folder_is_refused_and_left_alone(folder: Path, content: list[
 
 
 @pytest.mark.parametrize("content", [[], ["lock"], ["store.json.new", "lock"], ["lost+found"]])
-async def test_a_folder_that_is_empty_or_was_just_begun_is_taken(folder: Path, content: list[str]) -> None:
+def test_a_folder_that_is_empty_or_was_just_begun_is_taken(folder: Path, content: list[str]) -> None:
     folder.mkdir()
     for name in content:
         (folder / name).touch()
-    store = open_store(folder, LIMIT)
-    await put(store, key(), b"x")
-    await store.aclose()
+    opened = open_folder(folder)
+    assert opened.epoch == 1
+    opened.leave()
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
@@ -160,6 +163,15 @@ async def test_every_body_is_verified_once_after_an_unclean_stop(folder: Path) -
         rot(file)
     assert await best(store, key("large")) is not None
     assert await best(store, key("varied"), wants("gzip")[1]) is not None
+    await store.aclose()
+
+
+async def test_what_is_invalidated_while_it_is_verified_is_gone(folder: Path) -> None:
+    await filled(folder)
+    die(folder)
+    store = open_store(folder, LIMIT)
+    found, _ = await asyncio.gather(store.lookup(key("large"), ANY), store.invalidate([key("large")]))
+    assert found == NOTHING
     await store.aclose()
 
 

@@ -16,7 +16,7 @@ from tests.store.child import KEYS, size_of
 from tests.store.samples import LIMIT, NOW, best, body_files, body_of, content, key, meta, put, unfinished, wants
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 6
+ROUNDS = 4
 
 
 def child(*arguments: object) -> "subprocess.Popen[str]":

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwdproxy.messages import CacheKey, Headers, ResponseHead, StoredMeta
@@ -29,6 +29,7 @@ metas = st.builds(
 keys = st.builds(CacheKey, st.sampled_from(["direct", "us-east"]), st.just("GET"), st.text(max_size=30))
 
 
+@settings(max_examples=40)
 @given(metas, keys, st.binary(max_size=100))
 def test_a_record_gives_back_what_it_was_made_of(what: StoredMeta, where: CacheKey, body: bytes) -> None:
     record = records.pack(records.primary_row(where), IDENT, what, len(body), b"digest", body)

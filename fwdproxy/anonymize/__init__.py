@@ -1,0 +1,1 @@
+"""What an origin may see of a request. `rewrite` is the only way from a client's head to one that can be sent."""
