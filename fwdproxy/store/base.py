@@ -141,7 +141,8 @@ class Store(Protocol):
     async def invalidate(self, keys: Sequence[CacheKey]) -> None:
         """Forget all that is stored for ``keys`` and keep fills under way for them from being stored (RFC 9111 §4.4).
 
-        In force for every process on the store before it returns.
+        In force for every process on the store before it returns. Where the disk refuses, for this process alone; then
+        that is logged, because the request that caused it has succeeded all the same.
         """
         ...
 

@@ -151,12 +151,13 @@ class DiskStore:
         self._submit(Remove(records.primary_row(stored.key), stored.ident))
 
     async def invalidate(self, keys: Sequence[CacheKey]) -> None:
-        """See Store. Raises StoreError when the other processes can't be told in time; for this one it is in force."""
+        """See Store."""
         rows = dict.fromkeys(map(records.primary_row, keys))
         for row in rows:
             for fill in self._fills.get(row, ()):
                 fill.forbid("it was invalidated while it was received")
-        await self._forget([row for row in rows if self._may_hold(row)], INVALIDATION_PATIENCE)
+        if not await self._forget([row for row in rows if self._may_hold(row)], INVALIDATION_PATIENCE):
+            log.error("the cache's database can't be written; other processes may still use what was invalidated")
 
     async def settle(self) -> None:
         """Wait until every change made so far is committed. Raises StoreError when that takes too long."""
@@ -164,17 +165,16 @@ class DiskStore:
             [b""], SETTLING_PATIENCE
         )  # no key has this row; what was queued before it is committed before it
 
-    async def _forget(self, rows: Sequence[bytes], patience: float) -> None:
+    async def _forget(self, rows: Sequence[bytes], patience: float) -> bool:
+        """Forget these rows; False when that isn't committed within ``patience`` seconds."""
         changes = [Forget(row) for row in rows]
         for change in changes:
             self._submit(change, urgent=True)
         if changes and not self._trouble.damaged:  # nothing of a damaged store is used
             jobs = [asyncio.wrap_future(change.done) for change in changes]
             _, late = await asyncio.wait(jobs, timeout=patience)
-            if late:
-                raise StoreError(
-                    "the cache's database can't be written; other processes may still use what was removed"
-                )
+            return not late
+        return True
 
     def _may_hold(self, row: bytes) -> bool:
         if self._pending.of(row):
