@@ -72,7 +72,7 @@ install_packages() {
 
 missing_programs() {
     missing=
-    for program in chromium nginx curl; do
+    for program in chromium nginx curl iptables; do
         PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
     printf '%s\n' "${missing# }"

@@ -25,7 +25,7 @@ esac
 TOO_OLD = '#!/bin/sh\n[ "$*" = --version ] && echo Python 3.11.2\nexit 1\n'
 BROKEN_SHIM = "#!/bin/sh\necho \"pyenv: version '3.13' is not installed\" >&2\nexit 127\n"
 NOBODY = {"id": "#!/bin/sh\necho 1000\n", "sudo": "#!/bin/sh\nexit 1\n"}
-TEST_PROGRAMS = dict.fromkeys(("chromium", "nginx", "curl"), "#!/bin/sh\n")
+TEST_PROGRAMS = dict.fromkeys(("chromium", "nginx", "curl", "iptables"), "#!/bin/sh\n")
 
 
 class Machine:

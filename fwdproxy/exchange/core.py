@@ -250,7 +250,9 @@ class Exchange:
             body: Body
             meta = self._storable(asked, response, request_time) if may_store else None
             if meta is not None:
-                body = self._fill(asked, response, meta).body()
+                filling = self._filling(asked, response, meta)
+                body = filling.body()
+                self._start(filling)
             else:
                 body = OriginBody(response)
         except BaseException:
@@ -300,14 +302,17 @@ class Exchange:
             heuristic_reason=why,
         )
 
-    def _fill(self, asked: _Asked, response: OriginResponse, meta: StoredMeta) -> Filling:
+    def _filling(self, asked: _Asked, response: OriginResponse, meta: StoredMeta) -> Filling:
         assert self._store is not None and asked.key is not None
         fill = self._store.open_fill(asked.key, meta, response.length)
-        filling = Filling(response, fill, self._settings.alone)
-        self._fillings.add(filling)
-        filling.task.add_done_callback(lambda _: self._fillings.discard(filling))
         asked.status = replace(asked.status, stored=fill.will_store)
-        return filling
+        return Filling(response, fill, self._settings.alone)
+
+    def _start(self, filling: Filling) -> asyncio.Future[None]:
+        task = filling.start()
+        self._fillings.add(filling)
+        task.add_done_callback(lambda _: self._fillings.discard(filling))
+        return task
 
     # -- revalidation in the background (RFC 5861 §3) -----------------------------------------------------------
 
@@ -338,7 +343,7 @@ class Exchange:
         if meta is None:
             await response.aclose()
         else:
-            await self._fill(asked, response, meta).task
+            await self._start(self._filling(asked, response, meta))
 
     # -- answers -------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,12 @@ class Filling:
         self._fill = fill
         self._alone = alone
         self._readers = 0
+        self.task: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self) -> asyncio.Future[None]:
+        """Begin to receive. Open the first reader before: what is too large to be stored is kept for readers only."""
         self.task = asyncio.create_task(self._run(), name="fill")
+        return self.task
 
     def body(self) -> FilledBody:
         """A reader from the first byte on."""

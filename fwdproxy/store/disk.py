@@ -161,9 +161,9 @@ class DiskStore:
 
     async def settle(self) -> None:
         """Wait until every change made so far is committed. Raises StoreError when that takes too long."""
-        await self._forget(
-            [b""], SETTLING_PATIENCE
-        )  # no key has this row; what was queued before it is committed before it
+        # No key has this row; what was queued before it is committed before it.
+        if not await self._forget([b""], SETTLING_PATIENCE):
+            raise StoreError("the cache's database can't be written")
 
     async def _forget(self, rows: Sequence[bytes], patience: float) -> bool:
         """Forget these rows; False when that isn't committed within ``patience`` seconds."""

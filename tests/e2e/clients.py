@@ -93,13 +93,15 @@ class Wire:
         self._buffer = b""
 
     @classmethod
-    def to(cls, port: int, timeout: float = TIMEOUT, receive_buffer: int | None = None) -> Wire:
-        """Connects to a proxy on loopback. ``receive_buffer`` makes the kernel take little (for stalled readers)."""
+    def to(
+        cls, port: int, timeout: float = TIMEOUT, receive_buffer: int | None = None, host: str = "127.0.0.1"
+    ) -> Wire:
+        """Connects to a proxy, on loopback unless ``host`` says otherwise. ``receive_buffer`` makes the kernel take little (for stalled readers)."""
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(timeout)
-        sock.connect(("127.0.0.1", port))
+        sock.connect((host, port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return cls(sock)
 
@@ -372,8 +374,10 @@ class Http2:
         return self.finish(self.request(path, *fields, method=method))
 
     def release(self, number: int, count: int) -> None:
-        """Opens the windows by ``count`` bytes, for a client that had stopped to acknowledge."""
+        """Opens the windows, wide, for a client that had stopped to acknowledge after ``count`` bytes."""
         self.conn.acknowledge_received_data(count, number)
+        for stream in (None, number):
+            self.conn.increment_flow_control_window(1 << 24, stream)
         self.flush()
 
     def flush(self) -> None:

@@ -273,7 +273,7 @@ def test_a_dead_pooled_connection_is_tried_again(proxy: Program, origin: Origin)
 
 @pytest.mark.parametrize("storable", [True, False], ids=["storable", "no-store"])
 def test_a_closed_http_2_window_holds_no_memory(proxy: Program, origin: Origin, storable: bool) -> None:
-    total = 120 * MEGABYTE
+    total = 80 * MEGABYTE
     sent = 0
 
     async def handle(call: Call) -> None:
