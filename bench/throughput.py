@@ -198,7 +198,7 @@ def main() -> None:
             subject.pid = process.pid
             await_listener(process, subject, output)
             # What is loaded, connected or stored once is not measured.
-            ask(subject, origin, "warm", 0.5, chosen.connections, load_cores)
+            ask(subject, origin, "warm", 2, chosen.connections, load_cores)
         for number in range(chosen.rounds):
             for subject in measured:
                 for case in subject.cases:

@@ -37,7 +37,8 @@ class Headers:
             index = {}
             for name, value in self.fields:
                 lowered = name.lower()
-                index[lowered] = (*index.get(lowered, ()), value)
+                known = index.get(lowered)
+                index[lowered] = (value,) if known is None else (*known, value)
             self._index = index
         return index
 

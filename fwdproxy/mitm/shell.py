@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -38,6 +41,18 @@ STREAMED_TYPES: Final = ("text/event-stream", "application/grpc")
 """Content that has to pass as it comes."""
 
 
+@lru_cache(maxsize=1024)
+def is_own(address: IPv4Address | IPv6Address) -> bool:
+    """Whether this machine answers at ``address``: only at its own can a socket be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
+
+
 class _Refuse(layer.Layer):
     """Closes a client connection that can't be served as it should be."""
 
@@ -63,7 +78,7 @@ class Shell:
 
     def use(self, settings: Settings) -> None:
         """Work by these settings from now on. Raises FwdProxyError and leaves the old ones in force when it can't."""
-        works = Works.build(settings, before=self.works)
+        works = Works.build(settings, may_dial=self.may_dial, before=self.works)
         before, self.works = self.works, works
         if before is not None:
             task = asyncio.ensure_future(before.aclose(keep=works))
@@ -148,11 +163,23 @@ class Shell:
     def admit(self, head: RequestHead) -> None:
         """Refuse a request to this proxy itself, which would go round for ever. Raises `RequestRefused`."""
         origin = head.target.origin
+        try:
+            address = ip_address("127.0.0.1" if origin.host == "localhost" else origin.host)
+        except ValueError:
+            return  # a name: its addresses are looked at before they are dialled
+        if not self.may_dial(address, origin.port):
+            raise RequestRefused(400, f"{origin} is this proxy itself; set it as the proxy of your client")
+
+    def may_dial(self, address: IPv4Address | IPv6Address, port: int) -> bool:
+        """Whether ``address`` and ``port`` are not one of our own listeners."""
         proxyserver: Any = ctx.master.addons.get("proxyserver")
         for server in proxyserver.servers:
-            for host, port, *_ in server.listen_addrs:
-                if origin.port == port and origin.host in ("localhost", "127.0.0.1", "::1", host):
-                    raise RequestRefused(400, f"{origin} is this proxy itself; set it as the proxy of your client")
+            for host, own_port, *_ in server.listen_addrs:
+                everywhere = host in ("", "0.0.0.0", "::")
+                ours = str(address) == host or address.is_unspecified or (everywhere and is_own(address))
+                if own_port == port and ours:
+                    return False
+        return True
 
     def carried_by_mitmproxy(self, flow: http.HTTPFlow, layer_of: ExchangeHttpLayer) -> bool:
         """Whether mitmproxy's own HTTP/2 client takes this request: gRPC, which HTTP/1.1 can't carry.

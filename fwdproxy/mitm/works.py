@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from fwdproxy.anonymize.rewrite import Rewriting
@@ -33,7 +35,13 @@ class Works:
     exchange: Exchange
 
     @classmethod
-    def build(cls, settings: Settings, before: Works | None = None) -> Works:
+    def build(
+        cls,
+        settings: Settings,
+        *,
+        may_dial: Callable[[IPv4Address | IPv6Address, int], bool],
+        before: Works | None = None,
+    ) -> Works:
         """Build everything; the store of ``before`` is taken over where it is the same. Raises FwdProxyError."""
         heuristic = heuristics.load(settings.cache.heuristic) if settings.cache.heuristic else heuristics.TenthOfAge()
         rewriting = Rewriting(via=settings.via.name)
@@ -43,6 +51,7 @@ class Works:
                 head_timeout=float(settings.origin.head_timeout),
                 idle_timeout=float(settings.origin.idle_timeout),
                 ca_files=settings.origin.ca,
+                allow=may_dial,
             )
         )
         if before is not None and _same_store(before.settings, settings):

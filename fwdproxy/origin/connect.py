@@ -11,6 +11,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from fwdproxy.errors import OriginError
+from fwdproxy.messages import Origin
 from fwdproxy.origin.connection import Connection
 from fwdproxy.origin.pool import PoolKey
 from fwdproxy.origin.resolver import Resolver
@@ -49,7 +50,7 @@ class Connector:
         kind = "dns_timeout"
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                addresses = self._allowed(host, await self._resolver.resolve(host))
+                addresses = self._allowed(key.origin, await self._resolver.resolve(host))
                 kind = "connection_timeout"
                 sock = await self._dial(host, addresses, key.origin.port)
                 return await self._establish(key, sock, Connection(self._settings, on_idle, on_lost))
@@ -57,13 +58,14 @@ class Connector:
             seconds = self._settings.connect_timeout
             raise OriginError(kind, f"no connection to {key.origin} within {seconds:g} s") from None
 
-    def _allowed(self, host: str, addresses: Sequence[IPAddress]) -> Sequence[IPAddress]:
+    def _allowed(self, origin: Origin, addresses: Sequence[IPAddress]) -> Sequence[IPAddress]:
         allow = self._settings.allow
         if allow is None:
             return addresses
-        allowed = [address for address in addresses if allow(getattr(address, "ipv4_mapped", None) or address)]
+        plain = [(address, getattr(address, "ipv4_mapped", None) or address) for address in addresses]
+        allowed = [address for address, dialled in plain if allow(dialled, origin.port)]
         if not allowed:
-            raise OriginError("destination_ip_prohibited", f"{host} is at an address that isn't allowed")
+            raise OriginError("destination_ip_prohibited", f"{origin} is at an address that isn't allowed")
         return allowed
 
     async def _dial(self, host: str, addresses: Sequence[IPAddress], port: int) -> socket.socket:

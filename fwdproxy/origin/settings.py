@@ -20,8 +20,9 @@ class OriginSettings:
     request body waits for 100 (RFC 9110 §10.1.1).
 
     ``pool_idle`` is how long an unused connection is kept, ``max_idle`` how many per origin and hop,
-    ``max_idle_total`` how many in all. ``allow`` is asked before an address is dialled (IPv4-mapped IPv6 addresses
-    as IPv4); what it refuses is never connected to. ``ca_files`` are PEM files that are trusted besides the system's.
+    ``max_idle_total`` how many in all. ``allow`` is asked before an address and port are dialled (IPv4-mapped IPv6
+    addresses as IPv4); what it refuses is never connected to. ``ca_files`` are PEM files that are trusted besides the
+    system's.
     """
 
     connect_timeout: float = 10.0
@@ -34,4 +35,4 @@ class OriginSettings:
     max_head_bytes: int = 65536
     max_fields: int = 256
     ca_files: tuple[Path, ...] = ()
-    allow: Callable[[IPAddress], bool] | None = None
+    allow: Callable[[IPAddress, int], bool] | None = None

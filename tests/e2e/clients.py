@@ -96,7 +96,10 @@ class Wire:
     def to(
         cls, port: int, timeout: float = TIMEOUT, receive_buffer: int | None = None, host: str = "127.0.0.1"
     ) -> Wire:
-        """Connects to a proxy, on loopback unless ``host`` says otherwise. ``receive_buffer`` makes the kernel take little (for stalled readers)."""
+        """Connects to a proxy, on loopback unless ``host`` says otherwise.
+
+        ``receive_buffer`` makes the kernel take little, for stalled readers.
+        """
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

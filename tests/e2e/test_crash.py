@@ -1,8 +1,9 @@
 """``kill -9`` at random moments under load; no stored response is ever wrong or cut.
 
 Each round starts the proxy on the same folder, loads it with several clients and kills it at a random moment. Every
-body is a function of its path and version, so each answer is checked against what its origin would send; at the end
-every path is asked for once more with ``only-if-cached``.
+body is a function of its path and of its version, which the head tells and which changes with every third request; so
+each answer is checked against what its origin sent, and a head with another version's body shows. At the end every
+path is asked for once more with ``only-if-cached``.
 
 ``FWDPROXY_CRASH_ROUNDS`` (20) rounds are run from ``FWDPROXY_CRASH_SEED`` (printed; random when it is not set).
 """
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tests.e2e.clients import Answer, ConnectionEndedError, Wire, request_head
@@ -36,10 +38,22 @@ FRESH = ("Cache-Control", "max-age=86400")
 LOAD_SECONDS = (0.02, 0.8)
 
 
-def size_of(path: str) -> int:
-    """1 KB to 2 MB, most of them small, a function of the path."""
-    drawn = random.Random(path)
+def name_of(path: str, version: int) -> str:
+    """What the bytes of a body are a function of."""
+    return f"{path}#{version}"
+
+
+@lru_cache(maxsize=4096)
+def size_of(name: str) -> int:
+    """1 KB to 2 MB, most of them small."""
+    drawn = random.Random(name)
     return int(1024 * 2048 ** (drawn.random() ** 2)) + drawn.randrange(100)
+
+
+@lru_cache(maxsize=4096)
+def digest_of(name: str) -> bytes:
+    """The digest of a body."""
+    return hashlib.sha256(pattern(name, size_of(name))).digest()
 
 
 def path_of(number: int) -> str:
@@ -48,25 +62,23 @@ def path_of(number: int) -> str:
 
 
 async def body_of_the_path(call: Call) -> None:
-    """Sends the body that belongs to the path, in several pieces, so that a kill falls between them."""
+    """Sends the body that belongs to path and version, in several pieces, so that a kill falls between them."""
     await call.read_body()
-    path = call.seen.path
-    kind = path.split("/")[2]
-    size = size_of(path)
-    tag = f'"{size}"'
-    if kind == "stale" and call.seen.value("if-none-match") == tag:
-        await call.respond(b"", ("ETag", tag), ("Cache-Control", "max-age=5"), ("Age", "6"), status="304 Not Modified")
+    kind = call.seen.path.split("/")[2]
+    version = call.serial // 3
+    name = name_of(call.seen.path, version)
+    known = [("X-Version", str(version)), ("ETag", f'"{version}"')]
+    known += [("Cache-Control", "max-age=5"), ("Age", "6")] if kind == "stale" else [FRESH]
+    if kind == "stale" and call.seen.value("if-none-match") == f'"{version}"':
+        await call.respond(b"", *known, status="304 Not Modified")
         return
-    lifetime = (("ETag", tag), ("Cache-Control", "max-age=5"), ("Age", "6")) if kind == "stale" else (FRESH,)
-    if kind == "chunked":
-        await call.head(*lifetime, ("Transfer-Encoding", "chunked"))
-        for piece in pattern_stream(path, size):
-            await call.chunk(piece)
+    chunked = kind == "chunked"
+    length = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size_of(name)))
+    await call.head(*known, length)
+    for piece in pattern_stream(name, size_of(name)):
+        await (call.chunk(piece) if chunked else call.send(piece))
+    if chunked:
         await call.last_chunk()
-    else:
-        await call.head(*lifetime, ("Content-Length", str(size)))
-        for piece in pattern_stream(path, size):
-            await call.send(piece)
 
 
 @dataclass
@@ -79,13 +91,15 @@ class Tally:
 
     def note(self, path: str, answer: Answer, when: str) -> None:
         """Counts an answer, and keeps what is wrong with it."""
-        whole = expected(path)
         fault = ""
         if answer.status == 200:
-            if answer.complete and hashlib.sha256(answer.body).digest() != whole:
-                fault = f"{when}: {path} has {len(answer.body)} bytes of {size_of(path)}, or wrong ones"
-            elif not answer.complete and answer.body != pattern(path, size_of(path))[: len(answer.body)]:
-                fault = f"{when}: the beginning of {path} is wrong"
+            name = name_of(path, int(answer.value("x-version") or -1))
+            if answer.complete and hashlib.sha256(answer.body).digest() != digest_of(name):
+                fault = f"{when}: {name} has {len(answer.body)} bytes of {size_of(name)}, or wrong ones"
+            elif answer.value("etag") != f'"{answer.value("x-version")}"':
+                fault = f"{when}: {name} has the ETag {answer.value('etag')}"
+            elif not answer.complete and answer.body != pattern(name, size_of(name))[: len(answer.body)]:
+                fault = f"{when}: the beginning of {name} is wrong"
         elif answer.status not in (504, 502):
             fault = f"{when}: status {answer.status} for {path}"
         with self.lock:
@@ -93,16 +107,6 @@ class Tally:
             self.counts[outcome] += 1
             if fault:
                 self.faults.append(f"{fault} ({answer.cache_status})")
-
-
-_digests: dict[str, bytes] = {}
-
-
-def expected(path: str) -> bytes:
-    """The digest of the path's body."""
-    if path not in _digests:
-        _digests[path] = hashlib.sha256(pattern(path, size_of(path))).digest()
-    return _digests[path]
 
 
 def ask(wire: Wire, origin: Origin, path: str, *fields: tuple[str, str]) -> Answer:

@@ -139,8 +139,9 @@ def test_a_request_in_origin_form_is_for_the_host_it_names(proxy: Program, origi
 
 
 @pytest.mark.parametrize("form", ["absolute", "origin"])
-def test_a_request_for_the_proxy_itself_does_not_go_round_in_circles(proxy: Program, form: str) -> None:
-    authority = f"127.0.0.1:{proxy.port}"
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"])
+def test_a_request_for_the_proxy_itself_does_not_go_round_in_circles(proxy: Program, form: str, host: str) -> None:
+    authority = f"{host}:{proxy.port}"
     printed = len(proxy.text())
     with Wire.to(proxy.port) as wire:
         target = "/circle" if form == "origin" else f"http://{authority}/circle"

@@ -555,7 +555,7 @@ class TestConnecting:
     async def test_forbidden_addresses_are_not_dialled(self, host):
         async with (
             origin(answering(response())) as server,
-            client(allow=lambda address: not address.is_loopback) as http,
+            client(allow=lambda address, port: not address.is_loopback) as http,
         ):
             with pytest.raises(OriginError) as caught:
                 await http.send(server.request(host=host))

@@ -341,6 +341,8 @@ FAULTS = {
 @pytest.mark.parametrize("step", [0, 1, 1000], ids=["whole", "bytes", "thousands"])
 @pytest.mark.parametrize(("raw", "kind"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults(raw, kind, step):
+    if len(raw) > 5000:
+        step *= 50  # long ones byte by byte take seconds and show no more
     with pytest.raises(OriginError) as caught:
         parse(raw, step=step)
     assert caught.value.sent
