@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from cachecontrol.heuristics import BaseHeuristic
 
 from fwdproxy.anonymize.rewrite import OutboundHead, Rewriting, forwards_left, rewrite
-from fwdproxy.errors import OriginError, RequestRefused, StoreError
+from fwdproxy.errors import FwdProxyError, OriginError, RequestRefused, StoreError
 from fwdproxy.exchange.answers import Answer, Body, BytesBody, ClientRequest, Informational, OriginBody, StoredBody
 from fwdproxy.exchange.filling import Filling, FinishAlone
 from fwdproxy.exchange.outcome import Outcome
@@ -93,10 +93,23 @@ class Exchange:
         try:
             return await self._decide(asked)
         except RequestRefused as error:
-            return self._page(asked, error.status, str(error), "request_refused")
+            return self._page(asked, error.status, str(error), REFUSED)
         except OriginError as error:
             status = 504 if error.kind.endswith("_timeout") else 502
             return self._page(asked, status, str(error), error.kind)
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not leave a client without an answer
+            logger.error("a request failed by a fault in fwdproxy: %s: %s", type(error).__name__, error)
+            return self._page(asked, 502, "a fault in the proxy itself; its log has the reason", "proxy_internal_error")
+
+    def refuse(self, client: str, method: str, target: str, status: int, text: str) -> tuple[ResponseHead, bytes]:
+        """The page, Cache-Status included, for what a shell can't make a request of; it counts as an outcome too."""
+        head, body = error_page(status, text, REFUSED)
+        said = CacheStatus(self._settings.name, detail=REFUSED).serialize()
+        now = self._clock()
+        self._on_outcome(
+            Outcome(now, 0.0, client, method, target, status, len(body), finished=True, cache_status=said.decode())
+        )
+        return replace(head, headers=head.headers.adding((b"Cache-Status", said))), body
 
     async def aclose(self, grace: float = 0.0) -> None:
         """Give fills under way ``grace`` seconds, then give them up."""
@@ -114,7 +127,7 @@ class Exchange:
         request = asked.request
         if forwards_left(request.head) == 0:
             asked.status = replace(asked.status, detail="max-forwards")
-            own = ResponseHead(405 if head.method == "TRACE" else 204, Headers([(b"Content-Length", b"0")]))
+            own = ResponseHead(405 if head.method == "TRACE" else 200, Headers([(b"Content-Length", b"0")]))
             return self._answer(asked, own, BytesBody())
         if request.upgrade is not None:
             return await self._forward(asked, Forward("bypass", UPGRADE))
@@ -221,7 +234,7 @@ class Exchange:
     async def _forward(self, asked: _Asked, decision: Forward) -> Answer:
         asked.status = replace(asked.status, fwd=decision.fwd, detail=decision.reason.code)
         outbound = asked.outbound
-        if asked.key is not None and not self._settings.forward_validators:
+        if self._answers_conditions(asked):
             outbound = outbound.without(validation.CLIENT_CONDITIONS)
         request_time = self._clock()
         response = await self._send(asked, outbound)
@@ -245,26 +258,37 @@ class Exchange:
         asked.status = replace(asked.status, fwd_status=head.status)
         if response.tunnel is not None:
             return self._answer(asked, head, BytesBody(), response=response)
+        status = head.status
+        if self._answers_conditions(asked):
+            status = validation.evaluate(asked.outbound.head.headers, head, asked.request.head.method)
         try:
             await self._relate(asked, head, request_time)
-            body: Body
             meta = self._storable(asked, response, request_time) if may_store else None
-            if meta is not None:
-                filling = self._filling(asked, response, meta)
-                body = filling.body()
-                self._start(filling)
-            else:
-                body = OriginBody(response)
+            body = await self._body(asked, response, meta, wanted=status == head.status)
         except BaseException:
             await response.aclose()
             raise
         answer_head = answering.from_origin(head, via=self._settings.rewriting.via, now=self._clock())
-        if asked.key is not None and not self._settings.forward_validators:
-            status = validation.evaluate(asked.outbound.head.headers, head, asked.request.head.method)
-            if status != head.status:
-                await body.aclose()
-                return self._answer(asked, answering.conditional(answer_head, status), BytesBody())
-        return self._answer(asked, answer_head, body)
+        return self._answer(asked, answering.conditional(answer_head, status), body)
+
+    def _answers_conditions(self, asked: _Asked) -> bool:
+        """Whether If-None-Match and If-Modified-Since are answered here and stay from the origin."""
+        return asked.request.head.method in ("GET", "HEAD") and not self._settings.forward_validators
+
+    async def _body(self, asked: _Asked, response: OriginResponse, meta: StoredMeta | None, *, wanted: bool) -> Body:
+        """The body for the client, and into the store where ``meta`` says what to store.
+
+        A client that has the response already wants no body (``wanted``); the fill goes on without it.
+        """
+        if meta is None:
+            if wanted:
+                return OriginBody(response)
+            await response.aclose()
+            return BytesBody()
+        filling = self._filling(asked, response, meta)
+        body: Body = filling.body() if wanted else BytesBody()
+        self._start(filling)
+        return body
 
     # -- what a response means to what is stored ------------------------------------------------------------------
 
@@ -274,7 +298,10 @@ class Exchange:
             return
         targets = invalidation.targets(asked.outbound.head, head)
         if targets:
-            await self._store.invalidate([keys.key_of(self._settings.vantage, target) for target in targets])
+            try:
+                await self._store.invalidate([keys.key_of(self._settings.vantage, target) for target in targets])
+            except StoreError as error:  # in force for this process; the origin has acted, and its answer counts
+                logger.warning("other processes could not be told of an invalidation: %s", error)
         stored = asked.found.best
         if asked.bodiless and stored is not None:
             meta = validation.freshen_from_head(stored, head, request_time=request_time, response_time=self._clock())
@@ -332,18 +359,17 @@ class Exchange:
         request_time = self._clock()
         try:
             response = await self._send(asked, outbound)
-        except OriginError as error:
+            if response.head.status == 304:
+                await _drain(response)
+                await self._freshen(stored, response.head, request_time)
+                return
+            meta = self._storable(asked, response, request_time)
+            if meta is None:
+                await response.aclose()
+            else:
+                await self._start(self._filling(asked, response, meta))
+        except FwdProxyError as error:
             logger.info("revalidation in the background failed: %s", error)
-            return
-        if response.head.status == 304:
-            await _drain(response)
-            await self._freshen(stored, response.head, request_time)
-            return
-        meta = self._storable(asked, response, request_time)
-        if meta is None:
-            await response.aclose()
-        else:
-            await self._start(self._filling(asked, response, meta))
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -389,6 +415,7 @@ async def _drain(response: OriginResponse) -> None:
 UPGRADE = Reason("upgrade", "RFC 9110 §7.8", "a request that changes the protocol is passed on")
 CONTENT = Reason("request-content", "RFC 9110 §9.3.1", "content in a GET request is not part of the key")
 METHOD = Reason("method", "RFC 9111 §3", "the method's responses are not stored")
+REFUSED = "request_refused"
 NO_STORE = Reason("no-store-configured", "", "this proxy runs without a cache")
 UNREADABLE = Reason("unreadable", "", "the stored response could not be read")
 NOT_IDENTIFIED = Reason("not-identified", "RFC 9111 §4.3.4", "the origin's 304 does not name the stored response")

@@ -10,7 +10,10 @@ MAX_FIELDS: Final = 256
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/1\.([01])")
-_FIELD_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_PORT_ZERO: Final = re.compile(rb"(?:[A-Za-z]+://)?[^/?]*:0+(?:[/?]|$)")
+_ABSOLUTE: Final = re.compile(rb"(\S+) ([A-Za-z]+://[^/?\x80-\xff]*)(\S*) (HTTP/1\.[01])")
+# Possessive: both parts take spaces, and a line of them that ends badly must not be tried at every place.
+_FIELD_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*)")
 
 
 def request_head_fault(head: bytes) -> tuple[int, str] | None:
@@ -26,6 +29,10 @@ def request_head_fault(head: bytes) -> tuple[int, str] | None:
         return 400, f"the request line {_shown(lines[0])} is malformed"
     if len(lines) - 1 > MAX_FIELDS:
         return 431, f"the request has more than {MAX_FIELDS} field lines"
+    if start[2] == b"*" and start[1] != b"OPTIONS":
+        return 400, "only OPTIONS has the target *"
+    if _PORT_ZERO.match(start[2]):
+        return 400, f"the port of {_shown(start[2])} is not between 1 and 65535"
     framing: dict[bytes, list[bytes]] = {b"host": [], b"content-length": [], b"transfer-encoding": []}
     for line in lines[1:]:
         matched = _FIELD_LINE.fullmatch(line)
@@ -35,6 +42,22 @@ def request_head_fault(head: bytes) -> tuple[int, str] | None:
         if seen is not None:
             seen.append(matched[2].strip())
     return _framing_fault(framing, http10=start[3] == b"0", connect=start[1] == b"CONNECT")
+
+
+def absolute_form(line: bytes) -> bytes:
+    """A request line in absolute-form in the spelling that every parser takes (RFC 9112 §3.2.2, RFC 9110 §4.2.3).
+
+    An empty path becomes "/", and bytes beyond ASCII are percent-encoded.
+    Other request lines come back as they are.
+    """
+    matched = _ABSOLUTE.fullmatch(line)
+    if matched is None:
+        return line
+    method, origin, path, version = matched.groups()
+    if path.startswith(b"?"):
+        path = b"/" + path
+    encoded = b"".join(bytes([byte]) if byte < 0x80 else b"%%%02X" % byte for byte in path)
+    return b"%b %b%b %b" % (method, origin, encoded or b"/", version)
 
 
 def _framing_fault(framing: dict[bytes, list[bytes]], *, http10: bool, connect: bool) -> tuple[int, str] | None:

@@ -6,7 +6,8 @@ an end by closing for HTTP/1.0 clients, and Expect: 100-continue answered when t
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import h11
@@ -32,11 +33,17 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader
 
-from fwdproxy.exchange.pages import error_page
-from fwdproxy.fields.request_head import MAX_HEAD, request_head_fault
+from fwdproxy.fields.request_head import MAX_HEAD, absolute_form, request_head_fault
+from fwdproxy.messages import ResponseHead
 
 MAX_PIPELINED: Final = 256 * 1024
 """Bytes that a client may send ahead while an earlier request is being answered."""
+
+_OPTIONS_OF_ALL: Final = re.compile(rb"OPTIONS [A-Za-z]+://[^/?]+ HTTP/1\.[01]")
+"""OPTIONS of a whole server, as a proxy gets it (RFC 9112 §3.2.4)."""
+
+Refuse = Callable[[str, str, str, int, str], tuple[ResponseHead, bytes]]
+"""Client, method, target, status and text to the page that says so."""
 
 
 class _Trailing:
@@ -72,8 +79,9 @@ class ClientHttp1(Http1Server):
     ``as_proxy``: the client has to name whole targets, as it does to a forward proxy (RFC 9112 §3.2.2).
     """
 
-    def __init__(self, context: Context, *, as_proxy: bool = False) -> None:
+    def __init__(self, context: Context, *, refuse: Refuse, as_proxy: bool = False) -> None:
         super().__init__(context)
+        self._page = refuse
         self._as_proxy = as_proxy
         self.expects_continue = False
         self._trailers: http.Headers | None = None
@@ -82,31 +90,49 @@ class ClientHttp1(Http1Server):
 
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
         """Check the head before mitmproxy reads it."""
+        options_of_all = False
         if isinstance(event, events.DataReceived):
-            raw = bytes(self.buf)
-            lines = raw.lstrip(b"\r\n")  # RFC 9112 §2.2: empty lines before a request line are skipped
-            end = lines.find(b"\r\n\r\n")
-            if end < 0 and len(lines) > MAX_HEAD:
-                return (yield from self._refuse(431, f"the request head is larger than {MAX_HEAD} bytes"))
+            data = bytes(self.buf)
+            raw = data.lstrip(b"\r\n")  # RFC 9112 §2.2: empty lines before a request line are skipped
+            if len(raw) < len(data):
+                self._buffer(raw)
+            end = raw.find(b"\r\n\r\n")
             if end < 0:
-                if b"\n\n" in lines or b"\n\r\n" in lines:
-                    return (yield from self._refuse(400, "the request head has lines that end in a bare LF"))
-                return None
-            fault = request_head_fault(lines[:end])
+                return (yield from self._await_head(raw))
+            fault = self._fault(raw[:end])
             if fault is not None:
-                return (yield from self._refuse(*fault))
-            if self._as_proxy and lines.split(b" ", 2)[1].startswith(b"/"):
-                return (yield from self._refuse(400, "this is a proxy: set it as the proxy of your browser or program"))
-            if len(raw) > len(lines):
-                self.buf.maybe_extract_at_most(len(raw) - len(lines))
+                return (yield from self._refuse(*fault, line=raw.partition(b"\r\n")[0]))
+            line, rest = raw.split(b"\r\n", 1)
+            options_of_all = _OPTIONS_OF_ALL.fullmatch(line) is not None
+            if (written := absolute_form(line)) != line:
+                self._buffer(written + b"\r\n" + rest)
         for command in super().read_headers(event):
             if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
                 _refuse_h2c(command.event.request.headers)
+                if options_of_all:
+                    command.event.request.data.path = b"*"
             yield command
         return None
 
-    def _refuse(self, status: int, text: str) -> Generator[commands.Command, Any, None]:
-        head, body = error_page(status, text, "request_refused")
+    def _buffer(self, data: bytes) -> None:
+        self.buf.maybe_extract_at_most(len(self.buf))
+        self.buf += data
+
+    def _await_head(self, raw: bytes) -> Generator[commands.Command, Any, None]:
+        if len(raw) > MAX_HEAD:
+            yield from self._refuse(431, f"the request head is larger than {MAX_HEAD} bytes")
+        elif b"\n\n" in raw or b"\n\r\n" in raw:
+            yield from self._refuse(400, "the request head has lines that end in a bare LF")
+
+    def _fault(self, head: bytes) -> tuple[int, str] | None:
+        fault = request_head_fault(head)
+        if fault is None and self._as_proxy and head.split(b" ", 2)[1].startswith(b"/"):
+            return 400, "this is a proxy: set it as the proxy of your browser or program"
+        return fault
+
+    def _refuse(self, status: int, text: str, line: bytes = b"") -> Generator[commands.Command, Any, None]:
+        method, _, target = line.decode("latin-1").rpartition(" ")[0].partition(" ")
+        head, body = self._page(str(self.context.client.peername[0]), method or "-", target or "-", status, text)
         response = http.Response.make(status, body, http.Headers(head.headers.fields))
         response.headers["Connection"] = "close"
         yield commands.SendData(self.conn, assemble_response_head(response) + body)
@@ -130,6 +156,9 @@ class ClientHttp1(Http1Server):
             reader = _Trailing(reader)
             self.body_reader = reader
         for command in super().read_body(event):
+            if isinstance(command, commands.CloseConnection) and self.response is None:
+                yield from self._refuse(400, "the content of the request is malformed or ended early")
+                continue
             ends = isinstance(command, ReceiveHttp) and isinstance(command.event, RequestEndOfMessage)
             if ends and reader.trailers:
                 yield ReceiveHttp(RequestTrailers(self.stream_id, http.Headers(reader.trailers)))
@@ -191,7 +220,7 @@ class ClientHttp1(Http1Server):
 
     def _bodiless(self) -> bool:
         assert self.request is not None and self.response is not None
-        return self.request.method == "HEAD" or self._no_content(self.response)
+        return self.request.data.method == b"HEAD" or self._no_content(self.response)
 
     @staticmethod
     def _no_content(response: http.Response) -> bool:

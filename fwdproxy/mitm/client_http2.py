@@ -18,7 +18,7 @@ from mitmproxy.proxy.layers.http._events import ResponseHeaders
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
-KEPT_BACK: Final = 256 * 1024
+KEPT_BACK: Final = 64 * 1024
 """Bytes of one stream that may wait for the client's window before the exchange is made to wait."""
 
 UPLOAD_WINDOW: Final = 1024 * 1024

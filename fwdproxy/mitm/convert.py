@@ -42,9 +42,14 @@ def request_of(
         dial = parse_target(request.scheme, authority, "/").origin
         authority = named
     target = parse_target(request.scheme, authority, request.data.path.decode("latin-1"))
-    if untouched and not reverse and client.tls and client.sni and target.origin.host != client.sni.lower().rstrip("."):
+    if untouched and not reverse and client.tls and client.sni and not _same_name(target.origin.host, client.sni):
         raise RequestRefused(421, f"the request is for {target.origin.host}, the TLS session for {client.sni}")
-    return RequestHead(request.method, target, _one_cookie(request)), dial
+    return RequestHead(request.data.method.decode("latin-1"), target, _one_cookie(request)), dial
+
+
+def _same_name(host: str, sni: str) -> bool:
+    """SNI never has the dot that ends a fully qualified name (RFC 6066 §3)."""
+    return host.rstrip(".") == sni.lower().rstrip(".")
 
 
 def upgrade_of(request: http.Request) -> bytes | None:

@@ -120,7 +120,9 @@ class ExchangeHttpLayer(HttpLayer):
                 self.connections[self.context.client] = ClientHttp2(self.context.fork())
             elif alpn is None or not alpn.startswith(b"h3"):
                 as_proxy = self.mode is not HTTPMode.transparent
-                self.connections[self.context.client] = ClientHttp1(self.context.fork(), as_proxy=as_proxy)
+                self.connections[self.context.client] = ClientHttp1(
+                    self.context.fork(), as_proxy=as_proxy, refuse=self.shell.refuse
+                )
         yield from super()._handle_event(event)
 
     def _from_exchange(self, event: FromExchange) -> layer.CommandGenerator[None]:

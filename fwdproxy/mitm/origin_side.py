@@ -36,7 +36,6 @@ from mitmproxy.proxy.server import ConnectionIO
 
 from fwdproxy.errors import FwdProxyError, OriginError, RequestRefused
 from fwdproxy.exchange.answers import Answer, ClientRequest
-from fwdproxy.exchange.pages import error_page
 from fwdproxy.messages import Headers, ResponseHead
 from fwdproxy.mitm.convert import headers_of, request_of, response_of, upgrade_of
 from fwdproxy.origin.client import Tunnel
@@ -159,7 +158,8 @@ class OriginSide(layer.Layer):
 
     def _start(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         request = event.request
-        upgrade = upgrade_of(request) if not self._http.is_http2 else None
+        # Content comes before another protocol, and Upgrade may be passed over (RFC 9110 §7.8): then it is.
+        upgrade = upgrade_of(request) if event.end_stream and not self._http.is_http2 else None
         self._upgrading = upgrade is not None
         if not event.end_stream or upgrade:
             length = request.headers.get("content-length", "")
@@ -174,16 +174,18 @@ class OriginSide(layer.Layer):
                 self._http.context.server,
                 keep_host=bool(options.keep_host_header),
             )
-            self._http.shell.admit(head)
+            self._http.shell.admit(dial or head.target.origin)
         except RequestRefused as error:
-            self._answer_at_once(*error_page(error.status, str(error), "request_refused"))
+            method, url = request.data.method.decode("latin-1"), request.url
+            page, content = self._http.shell.refuse(self._client, method, url, error.status, str(error))
+            self._answer_at_once(page, b"" if method == "HEAD" else content)
             if self._upload is not None:
                 yield from self._answer_if_ready()
             return
         asked = ClientRequest(
             head=head,
             body=self._upload if upgrade is None else None,
-            client=self.context.client.peername[0],
+            client=self._client,
             dial=dial,
             upgrade=upgrade,
         )
@@ -203,6 +205,10 @@ class OriginSide(layer.Layer):
             writer=self._upload or _NoUpload(),  # type: ignore[arg-type]
         )
         self._task.add_done_callback(lambda _: handler.transports.pop(self.server, None))
+
+    @property
+    def _client(self) -> str:
+        return str(self.context.client.peername[0])
 
     def _answer_at_once(self, head: ResponseHead, content: bytes) -> None:
         self.finished = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,13 +18,15 @@ from weakref import WeakSet
 from mitmproxy import ctx, http
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import HttpLayer
+from mitmproxy.proxy.layers import TCPLayer
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.proxy.mode_specs import RegularMode
 
 from fwdproxy.anonymize.rewrite import rewrite
 from fwdproxy.config import Settings
 from fwdproxy.errors import RequestRefused
 from fwdproxy.exchange.answers import Answer, ClientRequest, Informational
-from fwdproxy.messages import RequestHead
+from fwdproxy.messages import Origin, ResponseHead
 from fwdproxy.mitm import foreign
 from fwdproxy.mitm.convert import request_of
 from fwdproxy.mitm.layers import ExchangeHttpLayer
@@ -36,6 +39,9 @@ BUFFERED: Final = 1024 * 1024
 
 STOP_GRACE: Final = 5.0
 """Seconds that requests under way get at a clean stop."""
+
+FOR_ANOTHER_PROXY: Final = re.compile(rb"[A-Z]+ https?://|CONNECT ")
+"""How a request to a forward proxy begins, where one to an origin is expected (RFC 9112 §3.2)."""
 
 STREAMED_TYPES: Final = ("text/event-stream", "application/grpc")
 """Content that has to pass as it comes."""
@@ -99,8 +105,9 @@ class Shell:
         try:
             self._scripts_want_bodies = foreign.want_bodies()
             self._install(nextlayer)
-        except Exception:
-            logger.exception("the exchange could not be installed; the connection is closed")
+        except Exception as error:  # noqa: BLE001  # whatever it is, the connection must not go on without us
+            fault = f"{type(error).__name__}: {error}"
+            logger.error("the exchange could not be installed, and the connection is closed: %s", fault)
             nextlayer.layer = _Refuse(nextlayer.context)
 
     def _install(self, nextlayer: layer.NextLayer) -> None:
@@ -108,8 +115,18 @@ class Shell:
         current: Any = nextlayer.layer
         while current is not None:
             if type(current) is HttpLayer:
-                proxyserver: Any = ctx.master.addons.get("proxyserver")
                 context = current.context
+                tunnelled = isinstance(context.client.proxy_mode, RegularMode) and not context.client.tls
+                if (
+                    tunnelled
+                    and current.mode is HTTPMode.transparent
+                    and FOR_ANOTHER_PROXY.match(nextlayer.data_client())
+                ):
+                    # A proxy at the end of the client's tunnel: what is said to it is not ours to open.
+                    context.layers.remove(current)
+                    nextlayer.layer = TCPLayer(context)
+                    return
+                proxyserver: Any = ctx.master.addons.get("proxyserver")
                 handler = proxyserver.connections[context.client.id]
                 if self.works is None:
                     raise RuntimeError("no settings were given")
@@ -160,9 +177,13 @@ class Shell:
         assert self.works is not None
         return await self.works.exchange.answer(request, informational)
 
-    def admit(self, head: RequestHead) -> None:
+    def refuse(self, client: str, method: str, target: str, status: int, text: str) -> tuple[ResponseHead, bytes]:
+        """The page for what can't be made a request of (see `Exchange.refuse`)."""
+        assert self.works is not None
+        return self.works.exchange.refuse(client, method, target, status, text)
+
+    def admit(self, origin: Origin) -> None:
         """Refuse a request to this proxy itself, which would go round for ever. Raises `RequestRefused`."""
-        origin = head.target.origin
         try:
             address = ip_address("127.0.0.1" if origin.host == "localhost" else origin.host)
         except ValueError:

@@ -237,6 +237,24 @@ def test_http_2_streams_answer_side_by_side(proxy: Program, origin: Origin) -> N
         assert client.finish(waiting).body == b"slow"
 
 
+@pytest.mark.parametrize("method", ["get", "Get", "post"])
+def test_methods_keep_their_spelling(proxy: Program, origin: Origin, method: str) -> None:
+    """Method names are case-sensitive (RFC 9110 §9.1): ``get`` is not GET, and nothing stored answers it."""
+    url = origin.url(path := origin.page(b"page", FRESH))
+    assert fetch(proxy, url).stored
+    assert fetch(proxy, url, method=method).fwd == "method"
+    assert [seen.method for seen in origin.seen(path)] == ["GET", method]
+
+
+def test_a_refusal_says_why_in_its_page_and_in_the_log(proxy: Program) -> None:
+    printed = len(proxy.text())
+    with Wire.to(proxy.port) as wire:
+        answer = wire.send(b"GET http://localhost/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").read()
+    assert (answer.status, answer.cache_status) == (400, "fwdproxy; detail=request_refused")
+    assert b"more than one Host" in answer.body
+    proxy.wait_for_text(" GET http://localhost/ 400 ", start=printed)
+
+
 def test_options_and_trace_pass(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"options", FRESH))
     answer = fetch(proxy, url, method="OPTIONS")

@@ -36,11 +36,11 @@ both_schemes = pytest.mark.parametrize("scheme", ["http", "https"])
 # -- uploads ------------------------------------------------------------------------------------------------------
 
 
-@both_schemes
-@pytest.mark.parametrize("framing", ["length", "chunked", "h2"])
+@pytest.mark.parametrize(
+    ("scheme", "framing"),
+    [("http", "length"), ("http", "chunked"), ("https", "length"), ("https", "chunked"), ("https", "h2")],
+)
 def test_a_large_upload_streams(proxy: Program, origin: Origin, tmp_path: Path, scheme: str, framing: str) -> None:
-    if (scheme, framing) == ("http", "h2"):
-        pytest.skip("clients speak HTTP/2 in TLS only")
     total = 50 * MEGABYTE
     upload = tmp_path / "upload"
     digest = hashlib.sha256()
@@ -361,6 +361,22 @@ def test_connect_to_a_server_that_speaks_first(proxy: Program) -> None:
         assert wire.read_exactly(11) == b"220 ready\r\n"
         wire.send(b"helo there\r\n")
         assert wire.read_exactly(12) == b"HELO THERE\r\n"
+
+
+@pytest.mark.parametrize("start", ["GET http://site.test/ HTTP/1.1", "CONNECT site.test:443 HTTP/1.1"])
+def test_a_proxy_at_the_end_of_a_tunnel_gets_what_is_said_to_it(proxy: Program, start: str) -> None:
+    said = f"{start}\r\nHost: site.test\r\nProxy-Authorization: for that one\r\n\r\n".encode()
+    with TcpOrigin() as server, Wire.to(proxy.port).tunnel(f"127.0.0.1:{server.port}") as wire:
+        wire.send(said)
+        assert wire.read_exactly(len(said)) == said.upper()
+
+
+def test_upgrade_beside_content_is_passed_over_and_the_content_arrives(proxy: Program, origin: Origin) -> None:
+    url = origin.url(path := origin.page(b"attached"))
+    fields = (("Connection", "Upgrade"), ("Upgrade", "tcp"))
+    assert fetch(proxy, url, *fields, method="POST", body=b"hello").body == b"attached"
+    (seen,) = origin.seen(path)
+    assert (seen.body, seen.values("upgrade")) == (b"hello", [])
 
 
 def test_plain_http_inside_a_tunnel_uses_the_store(proxy: Program, origin: Origin) -> None:

@@ -21,8 +21,14 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseTrailers,
 )
 
+from fwdproxy.exchange.pages import error_page
 from fwdproxy.fields.request_head import MAX_HEAD
+from fwdproxy.messages import ResponseHead
 from fwdproxy.mitm.client_http1 import MAX_PIPELINED, ClientHttp1
+
+
+def page(client: str, method: str, target: str, status: int, text: str) -> tuple[ResponseHead, bytes]:
+    return error_page(status, text, "refused")
 
 
 class Wire:
@@ -30,7 +36,7 @@ class Wire:
 
     def __init__(self) -> None:
         client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
-        self.layer = ClientHttp1(Context(client, Options()))
+        self.layer = ClientHttp1(Context(client, Options()), refuse=page)
         self.conn = client
         self.written = b""
         self.got: list[HttpEvent] = []
@@ -194,3 +200,40 @@ def test_pipelined_requests_wait_their_turn_within_bounds() -> None:
     assert len(wire.got) == 4
     wire.feed(b"x" * (MAX_PIPELINED + 1))
     assert wire.closed
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        (b"GET http://a.test?x=1 HTTP/1.1", b"/?x=1"),
+        (b"GET http://a.test:80/\xc3\xb6 HTTP/1.1", b"/%C3%B6"),
+        (b"GET http://a.test HTTP/1.1", b"/"),
+        (b"OPTIONS http://a.test HTTP/1.1", b"*"),
+        (b"OPTIONS http://a.test/ HTTP/1.1", b"/"),
+    ],
+)
+def test_absolute_targets_that_mitmproxy_would_refuse_or_change(line: bytes, path: bytes) -> None:
+    wire = Wire().feed(line + b"\r\nHost: a.test\r\n\r\n")
+    assert isinstance(head := wire.got[0], RequestHeaders)
+    assert (head.request.data.path, head.request.host) == (path, "a.test")
+
+
+@pytest.mark.parametrize("line", [b"GET * HTTP/1.1", b"GET http://a.test:0/ HTTP/1.1", b"CONNECT a.test:0 HTTP/1.1"])
+def test_targets_that_are_none(line: bytes) -> None:
+    assert Wire().feed(line + b"\r\nHost: a.test\r\n\r\n").written.startswith(b"HTTP/1.1 400 ")
+
+
+def test_empty_lines_before_a_request_take_no_memory() -> None:
+    wire = Wire()
+    for _ in range(100):
+        wire.feed(b"\r\n" * 10_000)
+    assert len(wire.layer.buf) == 0
+    assert wire.feed(GET).got
+
+
+def test_malformed_content_is_answered() -> None:
+    wire = Wire().feed(b"POST http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert wire.written.startswith(b"HTTP/1.1 400 ")
+    assert wire.written.count(b"HTTP/1.1") == 1
+    assert wire.closed
+    assert isinstance(wire.got[-1], RequestProtocolError)
