@@ -33,6 +33,7 @@ from fwdproxy.values import (
     Pseudonym,
     Size,
     Timeout,
+    open_file,
     parse_path,
     plain_address,
 )
@@ -226,15 +227,24 @@ class _Layer:
     spell: Callable[[str], str]
 
 
+_LARGEST_FILE: Final = 1024 * 1024
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        with open_file(file) as source:
+            text = source.read(_LARGEST_FILE + 1)
+        if len(text) > _LARGEST_FILE:
+            raise ConfigError(f"{file}: is larger than 1 MiB; a configuration is a small TOML file")
+        return tomllib.loads(text.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: can't be read ({error.strerror}); name a readable file with --config") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not UTF-8 text; a configuration is a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also a number with thousands of digits
         raise ConfigError(f"{file}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: nests brackets too deeply; no setting needs more than a list of texts") from None
 
 
 def _nested(flat: Mapping[str, object]) -> dict[str, Any]:
@@ -285,12 +295,15 @@ _EXPECTED: Final = {
 }
 
 
+_SHOWN: Final = 200  # characters of a wrong value
+
+
 def _explain(message: str, layer: _Layer) -> str:
     """One line on what msgspec complains of: place, value and remedy."""
     complaint, _, path = message.partition(" - at `$")
     steps = re.findall(r"[^.\[\]`]+", path)
     key = ".".join(step for step in steps if not step.isdigit())
-    unknown = re.search(r"unknown field `(.*)`", complaint)
+    unknown = re.search(r"unknown field `(.*)`", complaint, re.DOTALL)
     if unknown:
         return _unknown(f"{key}.{unknown[1]}" if key else unknown[1], layer)
     value: Any = layer.raw
@@ -299,11 +312,21 @@ def _explain(message: str, layer: _Layer) -> str:
     expected = re.match(r"Expected `(\w+)", complaint)
     if expected:
         complaint = f"is not {_EXPECTED.get(expected[1], expected[1])}"
-    return f"{layer.spell(key)} = {json.dumps(value, ensure_ascii=False, default=str)} {complaint}"
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
+    return f"{layer.spell(key)} = {shown} {complaint}"
 
 
 def _unknown(key: str, layer: _Layer) -> str:
     known = [setting.key for setting in SETTINGS]
+    if key in known and key in layer.raw:  # '"cache.size" = …': in quotation marks, TOML takes the dot for a letter
+        table, _, name = key.rpartition(".")
+        return (
+            f"{layer.spell(json.dumps(key))} is one name to TOML, dot included; "
+            f"write {key} = … without quotation marks, or {name} = … below a line [{table}]"
+        )
+    if not key.isprintable() or len(key) > _SHOWN:
+        key = json.dumps(key)[:_SHOWN]
     close = difflib.get_close_matches(key, known, n=1)
     remedy = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(known)}"
     return f"{layer.spell(key)} is not a setting; {remedy}"

@@ -6,11 +6,12 @@ Every ``parse`` takes what TOML, a flag or a mitmproxy option may hold and raise
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Self, final
+from typing import BinaryIO, Final, Self, final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -24,18 +25,26 @@ _SIZE_UNITS: Final = {
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)},
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)},
 }
+_LEAST_SIZE: Final = 10**6
+_LARGEST_SIZE: Final = 9 * 10**18
+_LONGEST_DURATION: Final = 36500 * 86400
 _DURATION_UNITS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Size(int):
-    """A number of bytes, at least 1: ``10GB`` (powers of 1000), ``512MiB`` (powers of 1024), or a plain number."""
+    """A number of bytes: ``10GB`` (powers of 1000), ``512MiB`` (powers of 1024), or a plain number.
+
+    What is parsed is at least 1 MB, since less is a slip more likely than a cache, and less than 2^63, SQLite's limit.
+    """
 
     @classmethod
     def parse(cls, raw: object) -> Self:
-        size = cls(_quantity(raw, _SIZE_UNITS, 'is not a size; write a number and a unit, such as "10GB" or "512MiB"'))
-        if size < 1:
-            raise ValueError("is too small; the least size is 1 byte")
-        return size
+        size = _quantity(raw, _SIZE_UNITS, 'is not a size; write a number and a unit, such as "10GB" or "512MiB"')
+        if size < _LEAST_SIZE:
+            raise ValueError('is too small; write at least "1MB", and for useful work some "GB"')
+        if size > _LARGEST_SIZE:
+            raise ValueError('is too large; write at most "9000000TB", or leave it out for a size that fits the disk')
+        return cls(size)
 
     def __str__(self) -> str:
         for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "k")):
@@ -45,11 +54,14 @@ class Size(int):
 
 
 class Duration(float):
-    """A number of seconds, at least 0: ``500ms``, ``30s``, ``5m``, ``2h``, ``1d``, or a plain number of seconds."""
+    """Seconds, from 0 to 100 years: ``500ms``, ``30s``, ``5m``, ``2h``, ``1d``, or a plain number of seconds."""
 
     @classmethod
     def parse(cls, raw: object) -> Self:
-        return cls(_quantity(raw, _DURATION_UNITS, 'is not a duration; write a number and a unit, such as "30s"'))
+        seconds = _quantity(raw, _DURATION_UNITS, 'is not a duration; write a number and a unit, such as "30s"')
+        if seconds > _LONGEST_DURATION:
+            raise ValueError('is too long; write at most "36500d"')
+        return cls(seconds)
 
     def __str__(self) -> str:
         return f"{float(self):g}s"
@@ -89,10 +101,17 @@ def parse_path(raw: object, kind: type[Path], base: Path) -> Path:
         raise ValueError("names a home folder that doesn't exist; write the whole path") from None
     if kind is File:
         try:
-            path.open("rb").close()
+            open_file(path).close()
         except OSError as error:
             raise ValueError(f"can't be read ({error.strerror}); name a readable file") from None
     return path
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises OSError, also for what may never end or never begin: devices, pipes."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is a folder" if path.is_dir() else "it is not a regular file", str(path))
+    return path.open("rb")
 
 
 class _Value:
@@ -127,7 +146,7 @@ class Endpoint(_Value):
     def parse(cls, raw: object) -> Self:
         complaint = 'is not an address and a port; write "127.0.0.1:8080" or "[::1]:8080"'
         host, colon, port = _text(raw, complaint).strip().rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
             raise ValueError(complaint)
         bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if bracketed else host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,34 @@ def load_text(folder: Path, text: str, flags: dict[str, object] | None = None) -
     [
         ("10GB", 10_000_000_000),
         ("512MiB", 512 * 1024 * 1024),
-        ("1.5 kB", 1500),
+        ("1.5 MB", 1_500_000),
+        ("1000kB", 1_000_000),
         ("2tib", 2 * 1024**4),
-        ("100B", 100),
-        ("4096", 4096),
-        (4096, 4096),
+        ("9000000TB", 9 * 10**18),
+        ("4000000B", 4_000_000),
+        ("4000000", 4_000_000),
+        (4_000_000, 4_000_000),
     ],
 )
 def test_size(raw: object, size: int) -> None:
     assert Size.parse(raw) == size
 
 
-@pytest.mark.parametrize("raw", ["", "GB", "10 potatoes", "-1GB", "0", "1e9", "10 GB GB", "1,5GB", True, [], -5, 0.2])
+@pytest.mark.parametrize("raw", ["", "GB", "10 potatoes", "-1GB", "1e9", "10 GB GB", "1,5GB", True, [], -5, 1e30])
 def test_no_size(raw: object) -> None:
-    with pytest.raises(ValueError, match="is not a size|is too small"):
+    with pytest.raises(ValueError, match="is not a size; write"):
+        Size.parse(raw)
+
+
+@pytest.mark.parametrize("raw", ["0", "1", 0.2, "999999", "0.9MB"])
+def test_a_size_is_no_slip(raw: object) -> None:
+    with pytest.raises(ValueError, match='is too small; write at least "1MB"'):
+        Size.parse(raw)
+
+
+@pytest.mark.parametrize("raw", ["99999999999999999999TB", "9000001TB", 2**63, "9" * 5000])
+def test_a_size_is_one_that_can_be_counted(raw: object) -> None:
+    with pytest.raises(ValueError, match='is too large; write at most "9000000TB"'):
         Size.parse(raw)
 
 
@@ -63,6 +78,13 @@ def test_a_timeout_is_above_zero() -> None:
     assert Duration.parse("0s") == Duration(0)
     with pytest.raises(ValueError, match="too short"):
         Timeout.parse("0s")
+
+
+def test_a_duration_ends() -> None:
+    assert Duration.parse("36500d") == Duration(36500 * 86400)
+    for raw in ("36501d", "9" * 5000):
+        with pytest.raises(ValueError, match='is too long; write at most "36500d"'):
+            Duration.parse(raw)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +113,7 @@ def test_endpoint(raw: str, host: str, port: int, loopback: bool) -> None:
         "127.0.0.1",
         "127.0.0.1:",
         "127.0.0.1:65536",
+        "127.0.0.1:" + "9" * 5000,
         "127.0.0.1:-1",
         "127.0.0.1:٣",
         "256.0.0.1:80",
@@ -292,6 +315,15 @@ def test_default_data_folder(monkeypatch: pytest.MonkeyPatch, platform: str, xdg
         ('allow_client = ["10.1.2.3/8"]', 'allow_client = "10.1.2.3/8" has bits beyond its prefix; write "10.0.0.0/8"'),
         ("[origin]\nconnect_timeout = 0", "origin.connect_timeout = 0 is too short; write"),
         ("listen = ", "is not valid TOML: "),
+        ("listen = " + "9" * 5000, "is not valid TOML: Exceeds the limit"),
+        ("listen = " + "[" * 5000, "nests brackets too deeply; no setting needs more than a list of texts"),
+        (
+            '"cache.size" = "1GB"',
+            '"cache.size" is one name to TOML, dot included; write cache.size = … without quotation marks, or size = …',
+        ),
+        ('[cache]\n"cache.size" = "1GB"', "cache.cache.size is not a setting; did you mean cache.size?"),
+        ('"a\\nb" = 1', '"a\\nb" is not a setting; the settings are listen'),
+        (f'listen = "{"x" * 10_000}"', f'listen = "{"x" * 199}… is not an address'),
     ],
 )
 def test_a_fault_in_a_file_names_file_key_value_and_remedy(tmp_path: Path, text: str, complaint: str) -> None:
@@ -314,6 +346,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'via = "\xe9"')
     with pytest.raises(ConfigError, match="latin.toml: is not UTF-8 text"):
         config.load(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_not_a_file_is_refused_without_reading_it(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    why = "it is a folder" if kind == "folder" else "it is not a regular file"
+    with pytest.raises(ConfigError, match=f"{kind}: can't be read .{why}.; name a readable file with --config"):
+        config.load(tmp_path / kind)
+    with pytest.raises(ConfigError, match=f"--origin-ca = .*{kind}\" can't be read .{why}.; name a readable file"):
+        config.load(None, {"origin.ca": [str(tmp_path / kind)]})
+
+
+def test_a_file_too_large_for_a_configuration(tmp_path: Path) -> None:
+    assert load_text(tmp_path, "#" * 1024 * 1024) == Settings()
+    with pytest.raises(ConfigError, match="fwdproxy.toml: is larger than 1 MiB; a configuration is"):
+        load_text(tmp_path, "#" * (1024 * 1024 + 1))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"])

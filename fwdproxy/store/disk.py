@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import shutil
 import sqlite3
@@ -136,6 +137,10 @@ class DiskStore:
         self._fills.setdefault(row, set()).add(fill)
         if self._closed or self._trouble.damaged:
             fill.forbid("the store is out of use")
+        elif not os.access(self._folder.fills, os.W_OK | os.X_OK):
+            gone = "its folder is gone or can't be written any more; start again to make it anew"
+            self._trouble.note(StoreError(gone))
+            fill.forbid(f"the cache is out of use, {gone}")
         return fill
 
     async def freshen(self, stored: StoredResponse, meta: StoredMeta) -> None:

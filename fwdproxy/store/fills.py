@@ -3,7 +3,8 @@
 One writer appends; any number of readers follow from the first byte. Bytes go through two buffers: one is being
 written by a thread while the other collects, and readers get at both, so they are not held up by the disk. When
 the disk fails (or the body grows too large to be stored) the fill becomes a pipe: what is on disk stays readable, the
-rest is kept in a bounded window that the slowest reader moves on.
+rest is kept in a bounded window that the slowest reader moves on. The writer waits for that reader as long as nobody
+else wants to go on: so a client that reads slowly slows its origin down, as it would without a proxy.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WINDOW: Final = 1024 * 1024
 """Bytes that a pipe keeps for its slowest reader."""
 
 PATIENCE: Final = 30.0
-"""Seconds without any movement after which a pipe leaves its slowest readers behind."""
+"""Seconds without any movement after which a pipe leaves its slowest readers behind, if others wait for more."""
 
 
 class State(enum.Enum):
@@ -80,6 +81,7 @@ class DiskFill:
         self._kept = bytearray()  # ends with the last byte received; only a pipe has a gap before it
         self._digest = new_digest()
         self._readers: weakref.WeakSet[FillReader] = weakref.WeakSet()
+        self._hungry = 0  # readers that have read everything and wait for more
         self._grown = asyncio.Event()
         self._moved = asyncio.Event()
         if length is not None and length > largest:
@@ -232,7 +234,11 @@ class DiskFill:
                 return False
             if self._state is State.ABORTED:
                 raise FillAborted(self._why)
-            await self._grown.wait()
+            self._hungry += 1
+            try:
+                await self._grown.wait()
+            finally:
+                self._hungry -= 1
         return True
 
     def moved(self) -> None:
@@ -254,7 +260,8 @@ class DiskFill:
                 async with asyncio.timeout(self._patience):
                     await self._moved.wait()
             except TimeoutError:
-                self._leave_behind(self.received - WINDOW)
+                if self._hungry:
+                    self._leave_behind(self.received - WINDOW)
             self._trim(self._slowest())
         self._must_grow()
 

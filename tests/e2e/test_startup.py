@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import socket
@@ -11,7 +12,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from fwdproxy.errors import StartupError
+from fwdproxy.mitm.certs import ready_folder
 from tests.e2e.clients import Answer, Wire, fetch, open_to, request_head
 from tests.e2e.conftest import PROGRAMS
 from tests.e2e.origin import Call
@@ -68,6 +75,99 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     done = fwdproxy_run(tmp_path)
     refused(done, str(foreign))
     assert (foreign / "letters.txt").read_text() == "dear all"
+
+
+def ca_parts(days: int = 30) -> tuple[bytes, bytes]:
+    """A key and its certificate, which ends in ``days``, both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a CA")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=60))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return pem, certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def encrypted_ca() -> bytes:
+    pem, certificate = ca_parts()
+    key = serialization.load_pem_private_key(pem, None)
+    how = serialization.BestAvailableEncryption(b"secret")
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how) + certificate
+
+
+DAMAGED_CAS = {
+    "junk": (lambda: b"junk\n", "it holds no readable private key in PEM form"),
+    "empty": (lambda: b"", "it holds no readable private key in PEM form"),
+    "cut": (lambda: b"".join(ca_parts())[:-100], "it holds no readable certificate in PEM form"),
+    "no certificate": (lambda: ca_parts()[0], "it holds no readable certificate in PEM form"),
+    "no key": (lambda: ca_parts()[1], "it holds no readable private key in PEM form"),
+    "mixed": (lambda: ca_parts()[0] + ca_parts()[1], "its key is not that of its certificate"),
+    "encrypted": (encrypted_ca, "its key is encrypted"),
+    "expired": (lambda: b"".join(ca_parts(days=-1)), "its certificate expired on 20"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_CAS)
+def test_a_damaged_ca_is_found_before_anything_starts(tmp_path: Path, name: str) -> None:
+    make, why = DAMAGED_CAS[name]
+    file = tmp_path / "mitmproxy-ca.pem"
+    content = make()
+    file.write_bytes(content)
+    with pytest.raises(StartupError) as caught:
+        ready_folder(tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f"the CA in {file} can't be used: {why}")
+    assert "delete it to get a new CA" in line
+    assert "--certs" in line
+    assert file.read_bytes() == content
+
+
+def test_a_damaged_ca_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "certs" / "mitmproxy-ca.pem"
+    file.parent.mkdir()
+    file.write_text("junk\n")
+    done = fwdproxy_run(tmp_path)
+    refused(done, str(file), "--certs")
+    assert done.returncode == 1
+
+
+def test_an_unreadable_ca(tmp_path: Path) -> None:
+    file = tmp_path / "mitmproxy-ca.pem"
+    file.mkdir()
+    with pytest.raises(StartupError, match="mitmproxy-ca.pem can't be used: it is a folder; restore that file"):
+        ready_folder(tmp_path)
+    file.rmdir()
+    file.write_bytes(b"".join(ca_parts()))
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(StartupError, match="mitmproxy-ca.pem can't be used: Permission denied; restore that file"):
+        ready_folder(tmp_path)
+
+
+def test_a_ca_of_ones_own_gets_the_file_to_hand_out(tmp_path: Path) -> None:
+    key, certificate = ca_parts()
+    handed_out = tmp_path / "mitmproxy-ca-cert.pem"
+    (tmp_path / "mitmproxy-ca.pem").write_bytes(key + certificate)
+    ready_folder(tmp_path)
+    assert handed_out.read_bytes() == certificate
+    ready_folder(tmp_path)
+    handed_out.write_bytes(ca_parts()[1])
+    with pytest.raises(StartupError, match="cert.pem is not the certificate in .*mitmproxy-ca.pem; delete it, and"):
+        ready_folder(tmp_path)
+    handed_out.write_bytes(b"junk")
+    with pytest.raises(StartupError, match="cert.pem can't be used: it holds no readable certificate .*; delete it"):
+        ready_folder(tmp_path)
 
 
 def test_listening_for_others_needs_allow_client(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """What happens when the database can't be written."""
 
+import asyncio
 import resource
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
 
+from fwdproxy.store import disk
 from fwdproxy.store.base import NOTHING
 from fwdproxy.store.disk import DiskStore, open_store
 from fwdproxy.store.index import DATABASE, is_damage
-from tests.store.samples import ANY, LIMIT, best, body_files, body_of, content, key, meta, put, unfinished
+from tests.store.samples import ANY, LIMIT, best, body_files, body_of, content, key, meta, put, read_all, unfinished
 
 
 @contextmanager
@@ -61,6 +64,44 @@ async def test_a_lock_held_by_another_process_delays_and_loses_nothing(store: Di
     assert stored is not None
     assert stored.meta == meta(etag="new")
     assert (len(unfinished(store)), len(body_files(store))) == (0, 1)
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+async def test_an_invalidation_does_not_wait_for_ever_for_a_lock(
+    store: DiskStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    monkeypatch.setattr(disk, "INVALIDATION_PATIENCE", 0.05)
+    await put(store, key(), content(1000))
+    await store.settle()
+    with closing(sqlite3.connect(store.directory / "index" / DATABASE, isolation_level=None)) as other:
+        other.execute(f"BEGIN {lock}")
+        async with asyncio.timeout(2):
+            await store.invalidate([key()])
+        assert [record.getMessage() for record in caplog.records] == [
+            "the cache's database can't be written; other processes may still use what was invalidated"
+        ]
+        assert await store.lookup(key(), ANY) == NOTHING
+        other.execute("ROLLBACK")
+    await store.settle()
+    assert (await store.lookup(key(), ANY), store.stats().objects) == (NOTHING, 0)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_a_removed_folder_stores_nothing_and_fails_nobody(
+    store: DiskStore, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    shutil.rmtree(store.directory)
+    fill = store.open_fill(key(), meta(), size)
+    assert not fill.will_store
+    assert "folder is gone" in fill.obstacle
+    store.open_fill(key(2), meta(), size).abort("enough")
+    assert caplog.text.count("its folder is gone") == 1
+    reader = fill.reader()
+    await fill.write(content(size))
+    await fill.complete()
+    assert await read_all(reader) == content(size)
+    assert await store.lookup(key(), ANY) == NOTHING
+    await store.invalidate([key()])
 
 
 async def test_a_body_file_that_cannot_be_moved_undoes_only_its_response(store: DiskStore) -> None:

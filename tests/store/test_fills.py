@@ -263,6 +263,49 @@ async def test_a_pipe_leaves_a_reader_behind_that_does_not_read(make: MakeFill) 
         await read_all(stalled)
 
 
+async def test_a_pipe_waits_for_its_only_reader_however_long(make: MakeFill) -> None:
+    body = content(3 * WINDOW)
+    kept = make(length=len(body), largest=1, patience=0.01)
+    reader = kept.fill.reader()
+    writing = asyncio.ensure_future(write(kept.fill, body))
+    _, under_way = await asyncio.wait((writing,), timeout=0.2)
+    assert under_way
+    assert len(kept.fill._kept) <= WINDOW + 50_000
+    reading = asyncio.ensure_future(read_all(reader))
+    await writing
+    await kept.fill.complete()
+    assert await reading == body
+
+
+async def test_a_pipe_leaves_nobody_behind_whom_nobody_waits_for(make: MakeFill) -> None:
+    # The second reader has bytes left to read: it is slow too, and not held up by the first.
+    body = content(3 * WINDOW)
+    kept = make(length=len(body), largest=1, patience=0.01)
+    slow, slower = kept.fill.reader(), kept.fill.reader()
+    writing = asyncio.ensure_future(write(kept.fill, body))
+    start = await slow.read()
+    _, under_way = await asyncio.wait((writing,), timeout=0.2)
+    assert under_way
+    reading = [asyncio.ensure_future(read_all(reader)) for reader in (slow, slower)]
+    await writing
+    await kept.fill.complete()
+    rest, whole = await asyncio.gather(*reading)
+    assert start + rest == whole == body
+
+
+async def test_a_stalled_pipe_ends_with_its_fill_or_its_reader(make: MakeFill) -> None:
+    body = content(3 * WINDOW)
+    aborted, left = (make(length=len(body), largest=1) for _ in range(2))
+    readers = aborted.fill.reader(), left.fill.reader()
+    writing = [asyncio.ensure_future(write(kept.fill, body)) for kept in (aborted, left)]
+    await asyncio.sleep(0)
+    aborted.fill.abort("the store is closing")
+    readers[1].close()
+    with pytest.raises(FillAborted, match="closing"):
+        await writing[0]
+    await writing[1]
+
+
 async def test_a_pipe_without_readers_does_not_wait(make: MakeFill) -> None:
     kept = make(length=3 * WINDOW, largest=1)
     kept.fill.reader().close()
