@@ -242,13 +242,17 @@ class Exchange:
 
     async def _send(self, asked: _Asked, outbound: OutboundHead) -> OriginResponse:
         request = asked.request
-        return await self._origin.send(
+        response = await self._origin.send(
             outbound,
             request.body,
             on_informational=asked.informational,
             dial=request.dial,
             upgrade=request.upgrade,
         )
+        if validation.unasked(response.head, outbound.head.headers):
+            await response.aclose()
+            raise OriginError("http_protocol_error", "the origin says 304 to a request without conditions", sent=True)
+        return response
 
     async def _relay(
         self, asked: _Asked, response: OriginResponse, request_time: float, *, may_store: bool = True

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 MAX_DELTA: Final = 2**31
 """The ceiling of delta-seconds (RFC 9111 §1.2.2)."""
 
+MAX_DIRECTIVES: Final = 256
+"""A message with more directives is read as ``no-cache, no-store``."""
+
 _MEMOISED_LENGTH: Final = 512  # so that hostile fields can't fill the memory
 _INVALID: Final = b"\x00"  # the argument of a directive whose quoted string is malformed; never a valid one
 
@@ -26,12 +29,12 @@ class CacheControl:
     """
 
     directives: tuple[tuple[bytes, bytes | None], ...] = ()
-    _arguments: dict[bytes, tuple[bytes | None, ...]] = field(init=False, compare=False, repr=False)
+    _arguments: dict[bytes, list[bytes | None]] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        arguments: dict[bytes, tuple[bytes | None, ...]] = {}
+        arguments: dict[bytes, list[bytes | None]] = {}
         for name, argument in self.directives:
-            arguments[name] = (*arguments.get(name, ()), argument)
+            arguments.setdefault(name, []).append(argument)
         object.__setattr__(self, "_arguments", arguments)
 
     def __bool__(self) -> bool:
@@ -80,7 +83,11 @@ class CacheControl:
 
 
 def parse(lines: Iterable[bytes]) -> CacheControl:
-    """Read all Cache-Control field lines of a message. Never raises."""
+    """Read all Cache-Control field lines of a message. Never raises.
+
+    More than `MAX_DIRECTIVES` directives are not read but taken as ``no-cache, no-store``, whatever they say: nobody
+    means them, and reading them again at each use would cost more than the origin's answer.
+    """
     lines = tuple(lines)
     if not lines:
         return _NOTHING
@@ -95,11 +102,9 @@ def delta_seconds(value: bytes) -> int | None:
     return min(int(value), MAX_DELTA) if len(value) <= 10 else _long_delta(value)
 
 
-def parse_age(lines: tuple[bytes, ...]) -> int:
-    """The received Age in seconds (RFC 9111 §5.1): the first member of the list; 0 when absent or invalid."""
-    if not lines:
-        return 0
-    return delta_seconds(lines[0].split(b",", 1)[0].strip(b" \t")) or 0
+def parse_age(lines: tuple[bytes, ...]) -> int | None:
+    """The received Age in seconds (RFC 9111 §5.1): the first member of the list; None when absent or invalid."""
+    return delta_seconds(lines[0].split(b",", 1)[0].strip(b" \t")) if lines else None
 
 
 def _long_delta(value: bytes) -> int:
@@ -118,8 +123,11 @@ def _parse(lines: tuple[bytes, ...]) -> CacheControl:
             if is_token(name):
                 argument = unquoted(raw_argument) if equals and len(name) == len(raw_name) else None
                 directives.append((name, _INVALID if equals and argument is None else argument))
+                if len(directives) > MAX_DIRECTIVES:
+                    return _TOO_MANY
     return CacheControl(tuple(directives))
 
 
 _NOTHING: Final = CacheControl()
+_TOO_MANY: Final = CacheControl(((b"no-cache", None), (b"no-store", None)))
 _memoised: Final = lru_cache(maxsize=2048)(_parse)

@@ -41,13 +41,13 @@ def parse_etag(value: bytes) -> EntityTag | None:
 def parse_list(lines: Iterable[bytes]) -> tuple[EntityTag, ...] | AnyTag:
     """The entity tags of all lines of If-Match or If-None-Match, or `ANY` for a lone ``*``.
 
-    Members that are no entity tags match nothing and are skipped.
+    Members that are no entity tags match nothing and are skipped, as is a tag that was listed before.
     """
     joined = b",".join(lines)
     if joined.strip(b" \t") == b"*":
         return ANY
     # Not split at commas: a tag may hold one.
-    return tuple(EntityTag(match[2], match[1] is not None) for match in _ENTITY_TAG.finditer(joined))
+    return tuple(EntityTag(opaque, weak=bool(weak)) for weak, opaque in dict.fromkeys(_ENTITY_TAG.findall(joined)))
 
 
 def strong_match(one: EntityTag, other: EntityTag) -> bool:

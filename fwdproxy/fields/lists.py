@@ -8,7 +8,8 @@ from typing import Final
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 _QUOTED_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_MARK: Final = re.compile(rb'[",\\]')
+# A member that is not empty, or all from a quote on that stays open. Possessive, so that no byte is looked at again.
+_MEMBER: Final = re.compile(rb'((?:[^",]++|"(?:[^"\\]++|\\.)*+")++)|(".*)', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -23,23 +24,9 @@ def members(line: bytes) -> tuple[bytes, ...]:
 
 
 def _split_outside_quotes(line: bytes) -> list[bytes] | None:
-    """The parts between unquoted commas, None when a quote stays open. One pass: a hostile line costs no more."""
-    parts: list[bytes] = []
-    start = skip = 0
-    quoted = False
-    for match in _MARK.finditer(line):
-        at = match.start()
-        if at < skip:
-            continue
-        mark = line[at : at + 1]
-        if mark == b'"':
-            quoted = not quoted
-        elif quoted and mark == b"\\":
-            skip = at + 2
-        elif not quoted and mark == b",":
-            parts.append(line[start:at])
-            start = at + 1
-    return None if quoted else [*parts, line[start:]]
+    """The parts between unquoted commas but for empty ones, None when a quote stays open."""
+    found = _MEMBER.findall(line)
+    return None if found and found[-1][1] else [part for part, _ in found]
 
 
 def is_token(value: bytes) -> bool:

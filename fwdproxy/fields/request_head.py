@@ -11,8 +11,8 @@ MAX_FIELDS: Final = 256
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/1\.([01])")
 _PORT_ZERO: Final = re.compile(rb"(?:[A-Za-z]+://)?[^/?]*:0+(?:[/?]|$)")
-_ABSOLUTE: Final = re.compile(rb"(\S+) ([A-Za-z]+://[^/?\x80-\xff]*)(\S*) (HTTP/1\.[01])")
-# Possessive: both parts take spaces, and a line of them that ends badly must not be tried at every place.
+# Possessive (*+) where two parts take the same bytes: a line that ends badly must not be tried at every place.
+_ABSOLUTE: Final = re.compile(rb"(\S+) ([A-Za-z]+://[^\s/?\x80-\xff]*+)(\S*+) (HTTP/1\.[01])")
 _FIELD_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*)")
 
 

@@ -7,7 +7,21 @@ from typing import Any, Final
 from mitmproxy import addonmanager, ctx
 
 BODY_HOOKS: Final = ("request", "response")
-BODY_OPTIONS: Final = ("save_stream_file", "modify_body", "dumper_filter", "server_replay", "client_replay")
+BODY_OPTIONS: Final = (
+    "anticache",
+    "client_replay",
+    "dumper_filter",
+    "intercept",
+    "map_local",
+    "map_remote",
+    "modify_body",
+    "modify_headers",
+    "save_stream_file",
+    "server_replay",
+    "stickyauth",
+    "stickycookie",
+)
+"""Options of mitmproxy's that act on whole messages: a request that is streamed has gone before they see it."""
 
 
 def want_bodies() -> bool:

@@ -46,6 +46,11 @@ class _Passed(HttpEvent):
 
     passed: asyncio.Future[None]
 
+    def taken(self) -> None:
+        """The events before this one have been taken."""
+        if not self.passed.done():
+            self.passed.set_result(None)
+
 
 class ExchangeStream(HttpStream):
     """One request and its response. mitmproxy's own, but for what it does about CONNECT and our markers."""
@@ -59,10 +64,9 @@ class ExchangeStream(HttpStream):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, _Passed):
-            if not event.passed.done():
-                event.passed.set_result(None)
-            return
-        yield from super()._handle_event(event)
+            event.taken()
+        else:
+            yield from super()._handle_event(event)
 
     def handle_connect_regular(self) -> layer.CommandGenerator[None]:
         """Answer CONNECT at once; what the client then says decides whereto a connection is opened.
@@ -79,6 +83,8 @@ class ExchangeStream(HttpStream):
         """As mitmproxy's, with our timer."""
         if isinstance(event, events.Wakeup) and event.command is self._greeting:
             yield from self._greet()
+        elif isinstance(event, _Passed):
+            event.taken()
         else:
             yield from super().passthrough(event)
 
@@ -143,8 +149,8 @@ class ExchangeHttpLayer(HttpLayer):
         if event.passed is not None:
             if (stream := self.streams.get(stream_id)) is not None:
                 yield from self.event_to_child(stream, _Passed(stream_id, event.passed))
-            elif not event.passed.done():
-                event.passed.set_result(None)
+            else:
+                _Passed(stream_id, event.passed).taken()
         if isinstance(client := self._client_side, ClientHttp2):
             yield from client.release(stream_id)
 

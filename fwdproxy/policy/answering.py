@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from fwdproxy.fields.cache_control import parse_age
 from fwdproxy.fields.connection import end_to_end
 from fwdproxy.fields.dates import with_date
 from fwdproxy.messages import Headers, ResponseHead
 from fwdproxy.policy.decisions import Serve
-from fwdproxy.policy.storing import PER_CLIENT
+from fwdproxy.policy.storing import PER_CLIENT, has_length
 
 # Representation metadata that a 304 leaves out (RFC 9110 §15.4.5); what guides cache updates stays.
 _NOT_IN_304: Final = frozenset(
@@ -25,20 +26,20 @@ _NOT_IN_304: Final = frozenset(
         b"repr-digest",
     }
 )
-_WITHOUT_LENGTH: Final = frozenset({204, 205, 304})
 
 
 def from_stored(serve: Serve, *, via: str | None, not_modified: ResponseHead | None = None) -> ResponseHead:
     """The head of a stored response as an answer (RFC 9111 §4).
 
-    It has one Age, and the length of the stored content. ``via`` is the pseudonym to announce, or None.
-    ``not_modified`` is the origin's 304 to this very client's request: what it says to this client alone, such as
-    Set-Cookie, goes with the answer.
+    It has one Age, and the length of the stored content where its status allows one. ``via`` is the pseudonym to
+    announce, or None. ``not_modified`` is the origin's 304 to this very client's request: what it says to this client
+    alone, such as Set-Cookie, goes with the answer.
     """
     head = serve.stored.meta.head
-    fields = [(name, value) for name, value in head.headers if name.lower() != b"age"]
+    removed = {b"age"} if has_length(head.status) else {b"age", b"content-length"}
+    fields = list(head.headers.without(removed))
     fields.append((b"Age", b"%d" % serve.age))
-    if b"content-length" not in head.headers and head.status not in _WITHOUT_LENGTH:
+    if b"content-length" not in head.headers and has_length(head.status):
         fields.append((b"Content-Length", b"%d" % serve.stored.body.length))
     if not_modified is not None:
         fields += [pair for pair in not_modified.headers if pair[0].lower() in PER_CLIENT]
@@ -49,9 +50,12 @@ def from_stored(serve: Serve, *, via: str | None, not_modified: ResponseHead | N
 
 def from_origin(response: ResponseHead, *, via: str | None, now: float) -> ResponseHead:
     """The head of a response as it goes from the origin to the client that asked: hop-by-hop fields off, Date added
-    where it is missing (RFC 9110 §6.6.1), Via added (§7.6.3). Its framing is the caller's.
+    where it is missing (RFC 9110 §6.6.1), Via added (§7.6.3), no Content-Length where the status allows none (§8.6),
+    and Age as one valid field or none (RFC 9111 §5.1). Its framing is the caller's.
     """
-    headers = with_date(end_to_end(response.headers), now)
+    headers = _with_one_age(with_date(end_to_end(response.headers), now))
+    if not has_length(response.status):
+        headers = headers.without({b"content-length"})
     return replace(response, headers=headers if via is None else headers.adding(_via(via)))
 
 
@@ -61,6 +65,16 @@ def conditional(head: ResponseHead, status: int) -> ResponseHead:
         return head
     removed = _NOT_IN_304 | {b"last-modified"} if b"etag" in head.headers else _NOT_IN_304
     return ResponseHead(status, head.headers.without(removed), b"Not Modified")
+
+
+def _with_one_age(headers: Headers) -> Headers:
+    """Age as `freshness.current_age` reads it: what the client counts from is what we count from."""
+    lines = headers.get_all(b"age")
+    age = parse_age(lines)
+    if age is None:
+        return headers.without({b"age"})
+    said = b"%d" % age
+    return headers if lines == (said,) else headers.replacing(b"age", said)
 
 
 def _via(pseudonym: str) -> tuple[bytes, bytes]:

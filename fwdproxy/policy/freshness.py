@@ -79,7 +79,7 @@ def corrected_initial_age(meta: StoredMeta) -> float:
     headers = meta.head.headers
     apparent_age = max(0, int(meta.response_time) - date_value(headers, meta.response_time))
     response_delay = max(0.0, meta.response_time - meta.request_time)
-    corrected_age_value = cache_control.parse_age(headers.get_all(b"age")) + response_delay
+    corrected_age_value = (cache_control.parse_age(headers.get_all(b"age")) or 0) + response_delay
     return max(apparent_age, corrected_age_value)
 
 

@@ -12,6 +12,7 @@ from fwdproxy.messages import DEFAULT_PORTS, CacheKey, Origin, RequestHead, Targ
 _KINDS: Final = {"GET": "GET", "HEAD": "GET"}
 _AUTHORITY: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:@/?#\\]+))(?::(?P<port>[0-9]{0,5}))?")
 _REG_NAME: Final = re.compile(r"(?:[a-z0-9._~!$&'()*+,;=-]|%[0-9a-f]{2})+")
+_MAX_NAME: Final = 255  # RFC 1035 §2.3.4; and IDNA takes long for longer ones
 # What may stand in a request target: anything visible but "#"; bytes beyond ASCII are sent by enough programs.
 _PATH: Final = re.compile("[\x21\x22\x24-\x7e\x80-\xff]*")
 
@@ -41,7 +42,7 @@ def parse_target(scheme: str, authority: str, path: str) -> TargetURI:
     """
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
-        raise RequestRefused(400, f"the scheme {scheme!r} of the request target is not http or https")
+        raise RequestRefused(400, f"the scheme {scheme[:80]!r} of the request target is not http or https")
     return TargetURI(_origin(scheme, authority), _path(path))
 
 
@@ -60,10 +61,14 @@ def _ipv6(literal: str) -> str:
     try:
         return ipaddress.IPv6Address(literal).compressed
     except ValueError:
-        raise RequestRefused(400, f"the host [{literal}] of the request target is no IPv6 address") from None
+        raise RequestRefused(400, f"the host {literal[:80]!r} of the request target is no IPv6 address") from None
 
 
 def _name(host: str) -> str:
+    if len(host) > _MAX_NAME:
+        raise RequestRefused(
+            400, f"the host {host[:80]!r}… of the request target is longer than {_MAX_NAME} characters"
+        )
     try:
         # mitmproxy hands international names over decoded.
         name = host.lower() if host.isascii() else host.encode("idna").decode("ascii").lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -21,7 +20,6 @@ _UNORDERED: Final = frozenset({b"accept-charset", b"accept-encoding"})
 _SECRET: Final = frozenset({b"authorization", b"cookie"})
 
 _MEMOISED_LENGTH: Final = 512  # so that hostile fields can't fill the memory
-_WEIGHT_SPACE: Final = re.compile(rb"[ \t]*;[ \t]*")
 
 
 def nominated_fields(response_headers: Headers) -> tuple[bytes, ...] | None:
@@ -64,10 +62,15 @@ def _normalised(name: bytes, lines: tuple[bytes, ...]) -> bytes:
         return b", ".join(line.strip(b" \t") for line in lines)
     listed = [member for line in lines for member in members(line)]
     if name in _CASELESS:
-        listed = [_WEIGHT_SPACE.sub(b";", member).lower() for member in listed]
+        listed = [_without_space(member).lower() for member in listed]
     if name in _UNORDERED:
         listed.sort()
     return b", ".join(listed)
+
+
+def _without_space(member: bytes) -> bytes:
+    """``member`` without the white space round its semicolons."""
+    return b";".join([part.strip(b" \t") for part in member.split(b";")]) if b";" in member else member
 
 
 _memoised: Final = lru_cache(maxsize=2048)(_normalised)

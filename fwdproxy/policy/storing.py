@@ -103,10 +103,13 @@ def storable_head(response: ResponseHead) -> ResponseHead:
     """What of a response head is stored (§3.1).
 
     Left out are the fields that concern this connection, those that ``private="…"`` or ``no-cache="…"`` names, the
-    trailer announcement, and what speaks to one client only (`PER_CLIENT`).
+    trailer announcement, what speaks to one client only (`PER_CLIENT`), and a Content-Length that must not be there
+    (`has_length`).
     """
     directives = cache_control.parse(response.headers.get_all(b"cache-control"))
     headers = end_to_end(response.headers).without(PER_CLIENT | _qualified(directives))
+    if not has_length(response.status):
+        headers = headers.without({b"content-length"})
     return ResponseHead(response.status, headers, response.reason)
 
 
@@ -134,6 +137,13 @@ def make_meta(
         heuristic_reason=heuristic_reason,
         authorized=b"authorization" in request.headers,
     )
+
+
+def has_length(status: int) -> bool:
+    """Whether a response with ``status`` may say Content-Length: not 1xx and 204 (RFC 9110 §8.6), nor the 304 of a
+    cache, which speaks of no content at all.
+    """
+    return status >= 200 and status not in (204, 304)
 
 
 def has_content(headers: Headers) -> bool:

@@ -36,6 +36,16 @@ def conditions(stored: StoredMeta) -> tuple[Field, ...]:
     return tuple(fields)
 
 
+def unasked(response: ResponseHead, sent: Headers) -> bool:
+    """Whether ``response`` is a 304 to a request that had no condition for it (RFC 9110 §15.4.5).
+
+    ``sent`` are the fields that went to the origin, our conditions or the client's own among them. Such a 304 speaks of
+    nothing: not of what is stored, nor, where the client's conditions were kept back, of what the client has. The
+    caller updates nothing by it and answers 502.
+    """
+    return response.status == 304 and CLIENT_CONDITIONS.isdisjoint(sent.names())
+
+
 def evaluate(request_headers: Headers, response: ResponseHead, method: str, *, received: float | None = None) -> int:
     """The status of the answer to the client's own condition: 304, or that of ``response`` (§4.3.2).
 
@@ -59,10 +69,11 @@ def freshen(
 ) -> StoredMeta | None:
     """The stored response as the origin's 304 updates it (§4.3.4), or None when it is not to be used any more.
 
-    None: the validators of the 304 are not those of this response, or its fields forbid storing, or its Vary is
-    another. Ask again without conditions then. Times are Unix seconds, those of the validation.
+    None: the validators of the 304 are not those of this response, or this has none by which the origin could know it,
+    or the fields of the 304 forbid storing, or its Vary is another. Ask again without conditions then. Times are Unix
+    seconds, those of the validation.
     """
-    if not _identifies(not_modified.headers, stored.head.headers):
+    if not conditions(stored) or not _identifies(not_modified.headers, stored.head.headers):
         return None
     return _updated(stored, not_modified, request_time, response_time)
 

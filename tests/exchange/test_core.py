@@ -135,6 +135,19 @@ async def test_a_304_for_something_else_is_not_believed(bench: Bench) -> None:
         assert b"if-none-match" not in heads[2].lower()
 
 
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_304_that_nobody_asked_for_is_an_error(bench: Bench, stored: bool) -> None:
+    heads: list[bytes] = []
+    unasked = response(b"", b"Cache-Control: max-age=60", status=b"304 Not Modified")
+    page = response(b"page", b"Cache-Control: max-age=60")  # without a validator
+    async with origin(answering(*([page] if stored else []), unasked, heads=heads)) as at:
+        if stored:
+            await bench.get(at.port)
+            bench.now += 61
+        status, said, _ = await bench.get(at.port)
+        assert (status, said.endswith("detail=http_protocol_error")) == (502, True)
+
+
 @pytest.mark.parametrize(
     ("cached", "served"),
     [(b"max-age=60, stale-if-error=600", True), (b"max-age=60", False), (b"max-age=60, stale-if-error=5", False)],

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwdproxy.fields.cache_control import MAX_DELTA, CacheControl, parse, parse_age
+from fwdproxy.fields.cache_control import MAX_DELTA, MAX_DIRECTIVES, CacheControl, parse, parse_age
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,30 @@ def test_lines_mean_what_one_joined_line_means(lines: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        [b"public, max-age=60, must-understand" + b", a" * MAX_DIRECTIVES],
+        [b"max-age=60" + b",max-age=60" * MAX_DIRECTIVES],
+        [b"public"] * (MAX_DIRECTIVES + 1),
+    ],
+)
+def test_too_many_directives_forbid_storing_and_reuse(lines: list[bytes]) -> None:
+    assert parse(lines) == parse([b"no-cache, no-store"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[b"max-age=60" + b", a" * (MAX_DIRECTIVES - 1)], [b"max-age=60"] * MAX_DIRECTIVES, [b"max-age=60,,,,," * 99]],
+)
+def test_as_many_directives_as_are_read(lines: list[bytes]) -> None:
+    assert parse(lines).seconds(b"max-age") == 60
+    assert not parse(lines).has(b"no-store")
+
+
+@pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ((), 0),
+        ((), None),
         ((b"0",), 0),
         ((b"30",), 30),
         ((b" 30 ",), 30),
@@ -145,16 +166,16 @@ def test_lines_mean_what_one_joined_line_means(lines: list[bytes]) -> None:
         ((b"7200", b"0"), 7200),
         ((b"0", b"7200"), 0),
         # What is no number is ignored.
-        ((b"",), 0),
-        ((b"abc",), 0),
-        ((b"-7200",), 0),
-        ((b"7200.0",), 0),
-        ((b"+1",), 0),
-        ((b'"30"',), 0),
-        ((b"abc, 30",), 0),
+        ((b"",), None),
+        ((b"abc",), None),
+        ((b"-7200",), None),
+        ((b"7200.0",), None),
+        ((b"+1",), None),
+        ((b'"30"',), None),
+        ((b"abc, 30",), None),
         ((b"2147483648",), MAX_DELTA),
         ((b"9" * 5000,), MAX_DELTA),
     ],
 )
-def test_age(lines: tuple[bytes, ...], expected: int) -> None:
+def test_age(lines: tuple[bytes, ...], expected: int | None) -> None:
     assert parse_age(lines) == expected

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from fwdproxy.messages import StoredResponse
@@ -25,10 +27,54 @@ def test_from_stored() -> None:
     assert b"via" not in from_stored(serve(stored(DATE)), via=None).headers
 
 
-@pytest.mark.parametrize(("status", "length"), [(200, b"10"), (404, b"10"), (204, None), (205, None), (302, b"10")])
+@pytest.mark.parametrize(("status", "length"), [(200, b"10"), (404, b"10"), (204, None), (302, b"10")])
 def test_the_length_of_the_stored_content_is_told(status: int, length: bytes | None) -> None:
     found = stored(DATE, status=status)  # as received in chunks
     assert from_stored(serve(found, status), via=None).headers.get(b"content-length") == length
+
+
+def test_a_205_says_that_it_has_no_content() -> None:
+    """RFC 9110 §15.3.6."""
+    found = stored(DATE, status=205, body=b"")
+    assert from_stored(serve(found, 205), via=None).headers.get_all(b"content-length") == (b"0",)
+
+
+def test_a_204_stored_with_a_length_is_answered_without() -> None:
+    found = stored(DATE)
+    before = replace(found.meta, head=ok(DATE, "Content-Length: 0", status=204))
+    assert lines(from_stored(serve(replace(found, meta=before), 204), via=None).headers) == [DATE, "Age: 12"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"), [(100, False), (103, False), (200, True), (204, False), (205, True), (304, False), (404, True)]
+)
+def test_from_origin_leaves_a_length_only_where_one_may_be(status: int, kept: bool) -> None:
+    """RFC 9110 §8.6."""
+    head = from_origin(ok("Content-Length: 0", DATE, status=status), via=None, now=NOW)
+    assert (b"content-length" in head.headers) is kept
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        ([], []),
+        (["Age: 5"], ["Age: 5"]),
+        (["age: 5"], ["age: 5"]),
+        (["Age: 5, 100"], ["Age: 5"]),
+        (["Age: 5", "Age: 100"], ["Age: 5"]),
+        (["Age: 5", "age: 5"], ["Age: 5"]),
+        (["Age: 0005"], ["Age: 5"]),
+        (["Age: 99999999999"], ["Age: 2147483648"]),
+        (["Age: "], []),
+        (["Age: -5"], []),
+        (["Age: 5.0"], []),
+        (["Age: x, 5"], []),
+        (["Age: x", "Age: 5"], []),
+    ],
+)
+def test_from_origin_passes_on_one_valid_age_or_none(ages: list[str], expected: list[str]) -> None:
+    """RFC 9111 §5.1: the one that the age of the stored response is counted from."""
+    assert lines(from_origin(ok(*ages, DATE), via=None, now=NOW).headers) == [*expected, DATE]
 
 
 def test_not_modified_has_the_fields_of_rfc_9110() -> None:

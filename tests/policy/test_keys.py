@@ -45,6 +45,13 @@ def test_parse_target(scheme: str, authority: str, path: str, expected: str) -> 
         ("http", "user@example.com", "/"),
         ("http", "user:password@example.com", "/"),
         ("http", "example.com:0", "/"),
+        ("http", "example.com:00000", "/"),
+        ("http", "[::1]:0", "/"),
+        ("https", "127.0.0.1:0", "/"),
+        ("http", "a" * 256, "/"),
+        ("http", "é" * 256, "/"),
+        ("x" * 1000, "example.com", "/"),
+        ("http", "[" + "f" * 1000 + "]", "/"),
         ("http", "example.com:65536", "/"),
         ("http", "example.com:999999", "/"),
         ("http", "example.com:x", "/"),
@@ -71,6 +78,7 @@ def test_targets_that_are_refused(scheme: str, authority: str, path: str) -> Non
         parse_target(scheme, authority, path)
     assert refused.value.status == 400
     assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 200
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

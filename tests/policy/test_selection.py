@@ -51,6 +51,8 @@ def test_nominated_fields(vary_lines: list[str], expected: tuple[bytes, ...] | N
         # Lists that RFC 9110 defines.
         (b"accept-encoding", ["Accept-Encoding: gzip,br"], ["Accept-Encoding:  BR , gzip"], True),
         (b"accept-encoding", ["Accept-Encoding: gzip;q=0.5"], ["Accept-Encoding: gzip ; q=0.5"], True),
+        (b"accept-language", ["Accept-Language: en \t; \tq=0.5"], ["Accept-Language: en;q=0.5"], True),
+        (b"accept-language", ["Accept-Language: a b"], ["Accept-Language: a  b"], False),
         (b"accept-encoding", ["Accept-Encoding: gzip"], ["Accept-Encoding: gzip, br"], False),
         (b"accept-encoding", ["Accept-Encoding: gzip;q=0.5"], ["Accept-Encoding: gzip"], False),
         (b"accept-language", ["Accept-Language: en,de"], ["Accept-Language: EN, de"], True),

@@ -250,3 +250,14 @@ def test_meta() -> None:
 )
 def test_has_content(header_lines: list[str], expected: bool) -> None:
     assert storing.has_content(fields(*header_lines)) is expected
+
+
+@pytest.mark.parametrize(("status", "kept"), [(200, True), (204, False), (205, True), (404, True)])
+def test_a_length_is_stored_only_where_one_may_be(status: int, kept: bool) -> None:
+    """RFC 9110 §8.6."""
+    assert (b"content-length" in meta(FRESH, "Content-Length: 0", status=status).head.headers) is kept
+
+
+def test_what_has_too_many_directives_is_not_stored() -> None:
+    assert code(get(), ok(FRESH + ", public" * 256)) == "no-store"
+    assert code(get("Cache-Control: " + "max-stale, " * 257), ok(FRESH)) == "request-no-store"

@@ -104,6 +104,24 @@ def test_a_stored_response_without_last_modified_goes_by_its_date(
     assert validation.evaluate(request, ok(*date_lines), "GET", received=received) == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "sent", "expected"),
+    [
+        (304, [], True),
+        (304, ["Accept: */*"], True),
+        # These get a 412, a 206 or a 200, never a 304.
+        (304, ['If-Match: "a"', f"If-Unmodified-Since: {at(0)}", 'If-Range: "a"', "Range: bytes=0-1"], True),
+        (304, ['If-None-Match: "a"'], False),
+        (304, [f"if-modified-since: {at(0)}"], False),
+        (304, ["If-None-Match: "], False),
+        (200, [], False),
+        (412, [], False),
+    ],
+)
+def test_a_304_that_nobody_asked_for(status: int, sent: list[str], expected: bool) -> None:
+    assert validation.unasked(ok(DATE, status=status), fields(*sent)) is expected
+
+
 def freshen(kept: StoredMeta, *not_modified: str) -> StoredMeta | None:
     head = ok(*not_modified, status=304)
     return validation.freshen(kept, head, request_time=LATER - 1, response_time=LATER)
@@ -131,7 +149,10 @@ def freshen(kept: StoredMeta, *not_modified: str) -> StoredMeta | None:
         # None at all speaks of the response whose validators were sent.
         (['ETag: "a"'], [], True),
         ([f"Last-Modified: {at(-10)}"], [], True),
-        ([], [], True),
+        # One that has none can't have been asked about.
+        ([], [], False),
+        (["ETag: a", "Last-Modified: yesterday"], ["ETag: a", "Last-Modified: yesterday"], False),
+        (["Last-Modified: yesterday"], ["Last-Modified: yesterday"], False),
     ],
 )
 def test_which_stored_response_a_304_speaks_of(
