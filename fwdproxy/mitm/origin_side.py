@@ -235,6 +235,7 @@ class OriginSide(layer.Layer):
             raise
         try:
             await self._deliver(answer)
+            await self.release_upload()  # what the client still sends is taken, though nobody wants it
         except FwdProxyError as error:
             kind = error.kind if isinstance(error, OriginError) else "cut"
             logger.info("a response was cut: %s (%s)", error, kind)
