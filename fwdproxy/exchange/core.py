@@ -18,12 +18,13 @@ from fwdproxy.anonymize.rewrite import OutboundHead, Rewriting, forwards_left, r
 from fwdproxy.errors import FwdProxyError, OriginError, RequestRefused, StoreError
 from fwdproxy.exchange.answers import Answer, Body, BytesBody, ClientRequest, Informational, OriginBody, StoredBody
 from fwdproxy.exchange.filling import Filling, FinishAlone
+from fwdproxy.exchange.keeping import Keeping
 from fwdproxy.exchange.outcome import Outcome
 from fwdproxy.exchange.pages import error_page
 from fwdproxy.fields.cache_status import CacheStatus
-from fwdproxy.messages import CacheKey, Headers, ResponseHead, StoredMeta, StoredResponse
+from fwdproxy.messages import CacheKey, Headers, ResponseHead, StoredResponse
 from fwdproxy.origin.client import OriginClient, OriginResponse
-from fwdproxy.policy import answering, heuristics, invalidation, keys, reuse, stale, storing, validation
+from fwdproxy.policy import answering, keys, reuse, stale, validation
 from fwdproxy.policy.decisions import Forward, PolicySettings, Reason, Refuse, Serve, Validate
 from fwdproxy.store.base import NOTHING, Found, Store
 
@@ -78,11 +79,14 @@ class Exchange:
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self._origin = origin
-        self._store = store
+        self._keeping: Keeping | None = None
+        if store is not None:
+            self._keeping = Keeping(
+                store, policy=settings.policy, heuristic=settings.heuristic, alone=settings.alone, clock=clock
+            )
         self._settings = settings
         self._clock = clock
         self._on_outcome = on_outcome
-        self._fillings: set[Filling] = set()
         self._background: dict[CacheKey, asyncio.Task[None]] = {}
 
     async def answer(self, request: ClientRequest, informational: Informational | None = None) -> Answer:
@@ -113,7 +117,7 @@ class Exchange:
 
     async def aclose(self, grace: float = 0.0) -> None:
         """Give fills under way ``grace`` seconds, then give them up."""
-        tasks = [filling.task for filling in self._fillings] + list(self._background.values())
+        tasks = [*(self._keeping.tasks() if self._keeping else ()), *self._background.values()]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:
@@ -134,10 +138,10 @@ class Exchange:
         if request.body is not None and head.method in ("GET", "HEAD"):
             return await self._forward(asked, Forward("bypass", CONTENT))
         asked.key = keys.cache_key(self._settings.vantage, head)
-        if asked.key is None or self._store is None:
+        if asked.key is None or self._keeping is None:
             reason = METHOD if asked.key is None else NO_STORE
             return await self._forward(asked, Forward("method" if asked.key is None else "bypass", reason))
-        asked.found = await self._store.lookup(asked.key, head.headers)
+        asked.found = await self._keeping.store.lookup(asked.key, head.headers)
         decision = reuse.decide(
             head, asked.found.best, known=asked.found.known, now=asked.started, settings=self._settings.policy
         )
@@ -165,9 +169,9 @@ class Exchange:
         elif stored.body.inline is not None and stored.body.trusted:
             body = BytesBody(stored.body.inline)
         else:
-            assert self._store is not None
+            assert self._keeping is not None
             try:
-                body = StoredBody(self._store.open_body(stored.body), stored.body.length)
+                body = StoredBody(self._keeping.store.open_body(stored.body), stored.body.length)
             except StoreError as error:
                 return await self._unreadable(asked, stored, error)
         if serve.reason is stale.WHILE_REVALIDATE:
@@ -179,8 +183,8 @@ class Exchange:
         logger.warning(
             "stored response of %s can't be read and is dropped: %s", asked.request.head.target.origin, error
         )
-        assert self._store is not None
-        await self._store.remove(stored)
+        assert self._keeping is not None
+        await self._keeping.store.remove(stored)
         asked.found = NOTHING
         asked.status = CacheStatus(self._settings.name)
         return await self._forward(asked, Forward("miss", UNREADABLE))
@@ -208,21 +212,13 @@ class Exchange:
         if response.head.status != 304:
             return await self._relay(asked, response, request_time)
         await _drain(response)
-        freshened = await self._freshen(stored, response.head, request_time)
+        assert self._keeping is not None
+        freshened = await self._keeping.freshen(stored, response.head, request_time)
         if freshened is None:
             return await self._forward(asked, Forward(decision.fwd, NOT_IDENTIFIED))
         asked.status = replace(asked.status, fwd_status=304)
         serve = reuse.serve_validated(freshened, asked.outbound.head, now=self._clock())
         return await self._serve(asked, serve, not_modified=response.head)
-
-    async def _freshen(self, stored: StoredResponse, head: ResponseHead, request_time: float) -> StoredResponse | None:
-        meta = validation.freshen(stored.meta, head, request_time=request_time, response_time=self._clock())
-        assert self._store is not None
-        if meta is None:
-            await self._store.remove(stored)
-            return None
-        await self._store.freshen(stored, meta)
-        return replace(stored, meta=meta)
 
     async def _stale_or(self, asked: _Asked, stored: StoredResponse, error: OriginError) -> Answer:
         served = stale.on_error(stored, asked.outbound.head, now=self._clock(), settings=self._settings.policy)
@@ -266,9 +262,17 @@ class Exchange:
         if self._answers_conditions(asked):
             status = validation.evaluate(asked.outbound.head.headers, head, asked.request.head.method)
         try:
-            await self._relate(asked, head, request_time)
-            meta = self._storable(asked, response, request_time) if may_store else None
-            body = await self._body(asked, response, meta, wanted=status == head.status)
+            filling = await self._keep(asked, response, request_time, may_store=may_store)
+            body: Body
+            if filling is not None:
+                # A client that has the response already wants no body; the fill goes on without it.
+                body = filling.body() if status == head.status else BytesBody()
+                self._start(filling)
+            elif status == head.status:
+                body = OriginBody(response)
+            else:
+                await response.aclose()
+                body = BytesBody()
         except BaseException:
             await response.aclose()
             raise
@@ -279,71 +283,29 @@ class Exchange:
         """Whether If-None-Match and If-Modified-Since are answered here and stay from the origin."""
         return asked.request.head.method in ("GET", "HEAD") and not self._settings.forward_validators
 
-    async def _body(self, asked: _Asked, response: OriginResponse, meta: StoredMeta | None, *, wanted: bool) -> Body:
-        """The body for the client, and into the store where ``meta`` says what to store.
-
-        A client that has the response already wants no body (``wanted``); the fill goes on without it.
-        """
-        if meta is None:
-            if wanted:
-                return OriginBody(response)
-            await response.aclose()
-            return BytesBody()
-        filling = self._filling(asked, response, meta)
-        body: Body = filling.body() if wanted else BytesBody()
-        self._start(filling)
-        return body
-
-    # -- what a response means to what is stored ------------------------------------------------------------------
-
-    async def _relate(self, asked: _Asked, head: ResponseHead, request_time: float) -> None:
-        """Invalidate what an unsafe request changed (§4.4); freshen or drop by a HEAD response (§4.3.5)."""
-        if self._store is None:
-            return
-        targets = invalidation.targets(asked.outbound.head, head)
-        if targets:
-            try:
-                await self._store.invalidate([keys.key_of(self._settings.vantage, target) for target in targets])
-            except StoreError as error:  # in force for this process; the origin has acted, and its answer counts
-                logger.warning("other processes could not be told of an invalidation: %s", error)
-        stored = asked.found.best
-        if asked.bodiless and stored is not None:
-            meta = validation.freshen_from_head(stored, head, request_time=request_time, response_time=self._clock())
-            if meta is None:
-                await self._store.remove(stored)
-            elif meta is not stored.meta:
-                await self._store.freshen(stored, meta)
-
-    def _storable(self, asked: _Asked, response: OriginResponse, request_time: float) -> StoredMeta | None:
-        """What to store of ``response``, or None, with the reason noted in Cache-Status."""
-        if self._store is None or asked.key is None or asked.bodiless or not response.delimited:
+    async def _keep(
+        self, asked: _Asked, response: OriginResponse, request_time: float, *, may_store: bool
+    ) -> Filling | None:
+        """Let a response act on what is stored; the fill that will store it, or None, the reason noted."""
+        if self._keeping is None:
             return None
         head = asked.outbound.head
-        lifetime, why = heuristics.ask(self._settings.heuristic, head, response.head, self._clock())
-        decision = storing.decide(head, response.head, heuristic_lifetime=lifetime, settings=self._settings.policy)
-        if not decision.store:
-            asked.status = replace(asked.status, detail=decision.reason.code)
+        await self._keeping.relate(self._settings.vantage, head, response.head, asked.found.best, request_time)
+        if asked.key is None or not may_store:
             return None
-        return storing.make_meta(
-            head,
-            response.head,
-            request_time=request_time,
-            response_time=self._clock(),
-            heuristic_lifetime=lifetime,
-            heuristic_reason=why,
-        )
-
-    def _filling(self, asked: _Asked, response: OriginResponse, meta: StoredMeta) -> Filling:
-        assert self._store is not None and asked.key is not None
-        fill = self._store.open_fill(asked.key, meta, response.length)
-        asked.status = replace(asked.status, stored=fill.will_store)
-        return Filling(response, fill, self._settings.alone)
+        kept = self._keeping.storable(head, response, request_time)
+        if isinstance(kept, Reason):
+            asked.status = replace(asked.status, detail=kept.code)
+            return None
+        if kept is None:
+            return None
+        filling = self._keeping.fill(asked.key, kept, response)
+        asked.status = replace(asked.status, stored=filling.will_store)
+        return filling
 
     def _start(self, filling: Filling) -> asyncio.Future[None]:
-        task = filling.start()
-        self._fillings.add(filling)
-        task.add_done_callback(lambda _: self._fillings.discard(filling))
-        return task
+        assert self._keeping is not None
+        return self._keeping.start(filling)
 
     # -- revalidation in the background (RFC 5861 §3) -----------------------------------------------------------
 
@@ -365,13 +327,14 @@ class Exchange:
             response = await self._send(asked, outbound)
             if response.head.status == 304:
                 await _drain(response)
-                await self._freshen(stored, response.head, request_time)
+                assert self._keeping is not None
+                await self._keeping.freshen(stored, response.head, request_time)
                 return
-            meta = self._storable(asked, response, request_time)
-            if meta is None:
+            filling = await self._keep(asked, response, request_time, may_store=True)
+            if filling is None:
                 await response.aclose()
             else:
-                await self._start(self._filling(asked, response, meta))
+                await self._start(filling)
         except FwdProxyError as error:
             logger.info("revalidation in the background failed: %s", error)
 

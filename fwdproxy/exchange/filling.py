@@ -49,6 +49,11 @@ class Filling:
         return FilledBody(self, self._fill.reader())
 
     @property
+    def will_store(self) -> bool:
+        """Whether the response will be stored, as far as is known."""
+        return self._fill.will_store
+
+    @property
     def length(self) -> int | None:
         """The bytes of content that the origin declared."""
         return self._response.length
