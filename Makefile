@@ -24,7 +24,7 @@ format: setup-test ## put the code into ruff's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 crash: setup-test ## kill the proxy 200 times under load and check every stored response
-	@FWDPROXY_CRASH_ROUNDS=200 $(BIN)/python -m pytest -s tests/e2e/test_crash.py $(ARGS)
+	@FWDPROXY_CRASH_ROUNDS=200 $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/e2e/test_crash.py $(ARGS)
 
 bench: setup-test ## measure requests per second, hits and misses
 	@$(BIN)/python bench/throughput.py $(ARGS)
