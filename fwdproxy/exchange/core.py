@@ -22,7 +22,7 @@ from fwdproxy.exchange.keeping import Keeping
 from fwdproxy.exchange.outcome import Outcome
 from fwdproxy.exchange.pages import error_page
 from fwdproxy.fields.cache_status import CacheStatus
-from fwdproxy.messages import CacheKey, Headers, ResponseHead, StoredResponse
+from fwdproxy.messages import CacheKey, Field, Headers, ResponseHead, StoredResponse
 from fwdproxy.origin.client import OriginClient, OriginResponse
 from fwdproxy.policy import answering, keys, reuse, stale, validation
 from fwdproxy.policy.decisions import Forward, PolicySettings, Reason, Refuse, Serve, Validate
@@ -195,9 +195,7 @@ class Exchange:
         """RFC 9111 §4.3: ask the origin whether the stored response is still good."""
         stored = decision.stored
         asked.status = replace(asked.status, fwd=decision.fwd, detail=decision.reason.code)
-        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS)
-        for name, value in decision.conditions:
-            outbound = outbound.with_field(name, value)
+        outbound = _with_conditions(asked.outbound, decision.conditions)
         request_time = self._clock()
         try:
             response = await self._send(asked, outbound)
@@ -319,9 +317,7 @@ class Exchange:
         task.add_done_callback(lambda _: self._background.pop(key, None))
 
     async def _revalidate(self, asked: _Asked, stored: StoredResponse) -> None:
-        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS)
-        for name, value in validation.conditions(stored.meta):
-            outbound = outbound.with_field(name, value)
+        outbound = _with_conditions(asked.outbound, validation.conditions(stored.meta))
         request_time = self._clock()
         try:
             response = await self._send(asked, outbound)
@@ -368,6 +364,14 @@ class Exchange:
         asked.status = replace(asked.status, detail=kind)
         head, body = error_page(status, text, kind)
         return self._answer(asked, head, BytesBody(b"" if asked.bodiless else body))
+
+
+def _with_conditions(outbound: OutboundHead, conditions: tuple[Field, ...]) -> OutboundHead:
+    """``outbound`` with the cache's own conditions in the place of the client's."""
+    outbound = outbound.without(validation.CLIENT_CONDITIONS)
+    for name, value in conditions:
+        outbound = outbound.with_field(name, value)
+    return outbound
 
 
 async def _drain(response: OriginResponse) -> None:

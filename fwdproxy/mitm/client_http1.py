@@ -99,10 +99,10 @@ class ClientHttp1(Http1Server):
             end = raw.find(b"\r\n\r\n")
             if end < 0:
                 return (yield from self._await_head(raw))
+            line, rest = raw.split(b"\r\n", 1)
             fault = self._fault(raw[:end])
             if fault is not None:
-                return (yield from self._refuse(*fault, line=raw.partition(b"\r\n")[0]))
-            line, rest = raw.split(b"\r\n", 1)
+                return (yield from self._refuse(*fault, line=line))
             options_of_all = _OPTIONS_OF_ALL.fullmatch(line) is not None
             if (written := absolute_form(line)) != line:
                 self._buffer(written + b"\r\n" + rest)

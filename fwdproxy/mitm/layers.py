@@ -147,10 +147,11 @@ class ExchangeHttpLayer(HttpLayer):
             if (stream := self.streams.get(stream_id)) is not None:
                 yield from self.event_to_child(stream, happened)
         if event.passed is not None:
+            marker = _Passed(stream_id, event.passed)
             if (stream := self.streams.get(stream_id)) is not None:
-                yield from self.event_to_child(stream, _Passed(stream_id, event.passed))
+                yield from self.event_to_child(stream, marker)
             else:
-                _Passed(stream_id, event.passed).taken()
+                marker.taken()
         if isinstance(client := self._client_side, ClientHttp2):
             yield from client.release(stream_id)
 
