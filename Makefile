@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need; see deploy/setup.sh.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format crash bench lock clean setup-run setup-test
+.PHONY: help run test check format docs crash bench lock clean setup-run setup-test
 
 BIN := .venv/bin
 ARGS ?=
@@ -22,6 +22,9 @@ check: setup-test ## check style (ruff) and types (mypy)
 
 format: setup-test ## put the code into ruff's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: setup-test ## write the table of RFC requirements and their tests into docs/caching.md
+	@$(BIN)/python -m tests.rfc_table
 
 crash: setup-test ## kill the proxy 200 times under load and check every stored response
 	@FWDPROXY_CRASH_ROUNDS=200 $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/e2e/test_crash.py $(ARGS)

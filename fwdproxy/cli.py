@@ -10,6 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from fwdproxy import __version__, config
+from fwdproxy.commands import cache, explain, output
+from fwdproxy.commands.reach import Doer, settings_of, work
+from fwdproxy.control import urls
+from fwdproxy.control.messages import Explain
 from fwdproxy.errors import FwdProxyError
 
 app = typer.Typer(
@@ -20,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: whole flags at any width
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cache.app)
 
 _SETTINGS = {setting.key: setting for setting in config.SETTINGS}
 
@@ -42,7 +48,7 @@ def _fwdproxy(
         bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Keeps `run` a command of its own; others will follow."""
+    """Keeps each command one of its own."""
 
 
 @app.command()
@@ -63,6 +69,18 @@ def run(
     cache_size: Annotated[str | None, _flag("cache.size", "SIZE")] = None,
     cache_grace: Annotated[str | None, _flag("cache.grace", "DURATION")] = None,
     cache_heuristic: Annotated[str | None, _flag("cache.heuristic", "CLASS")] = None,
+    cache_collapse_timeout: Annotated[str | None, _flag("cache.collapse_timeout", "DURATION")] = None,
+    cache_finish_share: Annotated[str | None, _flag("cache.finish_share", "PERCENTAGE")] = None,
+    cache_finish_rest: Annotated[str | None, _flag("cache.finish_rest", "SIZE")] = None,
+    cache_range_limit: Annotated[str | None, _flag("cache.range_limit", "SIZE")] = None,
+    cache_targets: Annotated[list[str] | None, _flag("cache.targets", "FIELD")] = None,
+    cache_no_vary_search: Annotated[bool | None, _flag("cache.no_vary_search")] = None,
+    cache_ignore_tracking: Annotated[bool | None, _flag("cache.ignore_tracking")] = None,
+    cache_ignore_params: Annotated[list[str] | None, _flag("cache.ignore_params", "GLOB")] = None,
+    cache_offline: Annotated[bool | None, _flag("cache.offline")] = None,
+    cache_memory: Annotated[bool | None, _flag("cache.memory")] = None,
+    cache_memory_size: Annotated[str | None, _flag("cache.memory_size", "SIZE")] = None,
+    cache_retention: Annotated[str | None, _flag("cache.retention", "DURATION")] = None,
     origin_ca: Annotated[list[str] | None, _flag("origin.ca", "FILE")] = None,
     origin_connect_timeout: Annotated[str | None, _flag("origin.connect_timeout", "DURATION")] = None,
     origin_head_timeout: Annotated[str | None, _flag("origin.head_timeout", "DURATION")] = None,
@@ -75,6 +93,26 @@ def run(
     from fwdproxy.serve import run as serve  # noqa: PLC0415
 
     raise typer.Exit(serve.run(settings))
+
+
+@app.command("explain")
+def explain_url(
+    url: Annotated[str, typer.Argument(metavar="URL")],
+    header: cache.FieldLines = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask no origin: key, rules, and what is stored.")] = False,
+    as_json: cache.AsJson = False,
+    config_file: cache.ConfigFile = None,
+    data_dir: cache.DataDir = None,
+) -> None:
+    """Fetch a URL through the running proxy and say why the answer is a hit, a miss or uncacheable."""
+    command = Explain(url=url, fields=urls.fields_of(header or ()), dry_run=dry_run)
+
+    async def job(doers: list[Doer]) -> int:
+        told = await explain.explain(doers[0], command)
+        typer.echo(output.json(told) if as_json else explain.text(told, dry_run=dry_run))
+        return 0
+
+    raise typer.Exit(work(settings_of(config_file, data_dir), job, fetches=not dry_run))
 
 
 def main() -> None:

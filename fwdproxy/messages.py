@@ -165,11 +165,13 @@ class CacheKey:
     """The primary key of RFC 9111 §2: what a stored response is found by.
 
     ``vantage`` is the egress region that saw the content; ``kind`` the method class ("GET" serves HEAD too).
+    ``content`` is a digest of the request's content where that is part of the key (QUERY), else empty.
     """
 
     vantage: str
     kind: str
     uri: str
+    content: str = ""
 
     def __str__(self) -> str:
         return f"{self.vantage} {self.kind} {self.uri}"
@@ -201,7 +203,8 @@ class StoredMeta:
     ``head`` holds what may be replayed (RFC 9111 §3.1 fields removed). ``request_time`` and ``response_time`` are
     those of §4.2.3. ``heuristic_lifetime`` is set only where the response states no explicit one (§4.2.2);
     ``heuristic_reason`` says which rule gave it. ``nominated`` is the Vary selection (§4.1).
-    ``authorized``: the request carried Authorization (§3.5).
+    ``authorized``: the request carried Authorization (§3.5). ``controls`` are the Cache-Control lines that count in the
+    place of the head's own Cache-Control and Expires: those of a targeted field (RFC 9213 §2.2); None: its own count.
     """
 
     method: str
@@ -212,13 +215,40 @@ class StoredMeta:
     heuristic_lifetime: int | None = None
     heuristic_reason: str = ""
     authorized: bool = False
+    controls: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A complete response found in the store. ``ident`` names this stored copy among all others, ever."""
+    """A response found in the store. ``ident`` names this stored copy among all others, ever."""
 
     key: CacheKey
     ident: str
     meta: StoredMeta
     body: BodyRef = field(default_factory=lambda: BodyRef(0, b"", b""))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes ``start`` up to, not including, ``end`` of a representation (RFC 9110 §14.1.2 counts inclusively)."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """How many bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A stored partial response (RFC 9111 §3.3): ``span`` of a representation that has ``complete`` bytes.
+
+    ``stored.body`` holds just the span. ``stored.meta.head`` is the head that the whole 200 would have: no
+    Content-Range, no Content-Length, and a strong entity tag.
+    """
+
+    stored: StoredResponse
+    span: Span
+    complete: int

@@ -16,6 +16,8 @@ from typing import BinaryIO, Final, Self, final
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NUMBER_AND_UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
+_PERCENTAGE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
+_PARAM: Final = re.compile(r"[^\s&=#?\x00-\x20\x7f]+")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST: Final = re.compile(r"[0-9a-z*_.:-]+")
 
@@ -51,6 +53,36 @@ class Size(int):
             if self >= 1000**power:
                 return f"{int(self) / 1000**power:.4g} {prefix}B"
         return f"{int(self)} B"
+
+
+class Limit(Size):
+    """A number of bytes that may be small, or 0."""
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        size = _quantity(raw, _SIZE_UNITS, 'is not a size; write a number and a unit, such as "16MB" or "512KiB", or 0')
+        if size > _LARGEST_SIZE:
+            raise ValueError('is too large; write at most "9000000TB"')
+        return cls(size)
+
+    def __str__(self) -> str:
+        # Small limits are mostly powers of two.
+        return f"{self // 1024**2} MiB" if self and self % 1024**2 == 0 else super().__str__()
+
+
+class Share(float):
+    """A part of a whole, from 0 to 1, written as a percentage: ``50%``."""
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        complaint = 'is not a percentage; write one from "0%" to "100%"'
+        found = _PERCENTAGE.fullmatch(_text(raw, complaint).strip())
+        if found is None or float(found[1]) > 100:
+            raise ValueError(complaint)
+        return cls(float(found[1]) / 100)
+
+    def __str__(self) -> str:
+        return f"{float(self) * 100:g}%"
 
 
 class Duration(float):
@@ -269,6 +301,34 @@ class Pseudonym(_Value):
 
     def __str__(self) -> str:
         return self.name or "off"
+
+
+class FieldName(str):
+    """The name of a header field (RFC 9110 §5.1), in lower case."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        complaint = 'is not the name of a field; write one such as "CDN-Cache-Control"'
+        text = _text(raw, complaint).strip()
+        if not _TOKEN.fullmatch(text):
+            raise ValueError(complaint)
+        return cls(text.lower())
+
+
+class ParamGlob(str):
+    """The name of a query parameter, as it stands in the URI; ``*`` stands for any run of characters."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        complaint = 'is not the name of a query parameter; write one such as "utm_source" or "utm_*"'
+        text = _text(raw, complaint)
+        if not _PARAM.fullmatch(text):
+            raise ValueError(complaint)
+        return cls(text)
 
 
 def _text(raw: object, complaint: str) -> str:

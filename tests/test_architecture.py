@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS: list[set[str]] = [
     {"__main__"},
     {"cli"},
+    {"commands"},
     {"serve"},
     {"mitm"},
+    {"control"},
     {"lane"},
     {"exchange"},
     {"store", "origin"},

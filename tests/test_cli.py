@@ -104,3 +104,40 @@ def test_no_error_reaches_a_user_as_a_traceback(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == f"fwdproxy: {line}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (
+            ["cache", "stats"],
+            "there is no cache in {data}/cache, and no proxy runs; name the data folder with --data-dir",
+        ),
+        (["cache", "purge"], "say what to purge by one of --url, --prefix, --host, --tag, --group or --all"),
+        (["cache", "purge", "--all", "--tag", "a"], "say what to purge by one of --url, --prefix,"),
+        (["cache", "purge", "--group", "a"], "--group and --origin go together: a group's name is its origin's own"),
+        (["cache", "purge", "--tag", "a", "--origin", "https://a"], "--group and --origin go together"),
+        (
+            ["cache", "warm", "-"],
+            "no proxy runs on the data folder {data}, and only a running one fetches; start it with",
+        ),
+        (["explain", "https://a.example/"], "no proxy runs on the data folder {data}, and only a running one fetches;"),
+        (["explain", "https://a.example/", "-H", "x"], "'x' is not a header field; write 'Name: value'"),
+        (["cache", "ls", "--config", "nowhere.toml"], "nowhere.toml: can't be read (No such file or directory)"),
+    ],
+)
+def test_a_fault_of_a_command_is_one_line(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+    done = fwdproxy(*arguments, "--data-dir", str(tmp_path), cwd=tmp_path)
+    assert one_line(done).startswith(complaint.format(data=tmp_path))
+
+
+def test_a_command_makes_no_folders(tmp_path: Path) -> None:
+    fwdproxy("cache", "ls", "--data-dir", str(tmp_path / "data"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_of_a_proxy_for_others_serve_its_commands_too(tmp_path: Path) -> None:
+    """Which networks it admits may have been said by a flag."""
+    (tmp_path / "c.toml").write_text('listen = "0.0.0.0:8080"\n')
+    done = fwdproxy("cache", "ls", "--config", "c.toml", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
+    assert one_line(done).startswith("there is no cache in")

@@ -10,9 +10,21 @@ from typing import Any
 import pytest
 
 from fwdproxy import config
-from fwdproxy.config import SETTINGS, Settings
+from fwdproxy.config import SETTINGS, RecipeTable, RuleTable, Settings
 from fwdproxy.errors import ConfigError
-from fwdproxy.values import Duration, Endpoint, HostPattern, Network, Pseudonym, Size, Timeout
+from fwdproxy.values import (
+    Duration,
+    Endpoint,
+    FieldName,
+    HostPattern,
+    Limit,
+    Network,
+    ParamGlob,
+    Pseudonym,
+    Share,
+    Size,
+    Timeout,
+)
 
 
 def load_text(folder: Path, text: str, flags: dict[str, object] | None = None) -> Settings:
@@ -65,6 +77,58 @@ def test_a_size_is_one_that_can_be_counted(raw: object) -> None:
 )
 def test_size_is_shown_in_powers_of_1000(size: int, text: str) -> None:
     assert str(Size(size)) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "limit", "text"),
+    [
+        ("0", 0, "0 B"),
+        (0, 0, "0 B"),
+        ("64KiB", 65536, "65.54 kB"),
+        ("1MiB", 2**20, "1 MiB"),
+        ("16MB", 16 * 10**6, "16 MB"),
+    ],
+)
+def test_a_limit_may_be_small(raw: object, limit: int, text: str) -> None:
+    assert Limit.parse(raw) == limit
+    assert str(Limit(limit)) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"), [("-1", "is not a size"), ("some", "is not a size"), (2**63, "is too large")]
+)
+def test_no_limit(raw: object, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Limit.parse(raw)
+
+
+@pytest.mark.parametrize(("raw", "share"), [("50%", 0.5), ("0%", 0), ("100 %", 1), ("12.5%", 0.125)])
+def test_share(raw: object, share: float) -> None:
+    assert Share.parse(raw) == share
+    assert Share.parse(str(Share(share))) == share
+
+
+@pytest.mark.parametrize("raw", ["50", "101%", "100.1%", "-1%", "half", 0.5, "9" * 5000 + "%"])
+def test_no_share(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not a percentage; write one"):
+        Share.parse(raw)
+
+
+def test_names_of_fields_and_parameters() -> None:
+    assert FieldName.parse("CDN-Cache-Control") == "cdn-cache-control"
+    assert [ParamGlob.parse(raw) for raw in ("utm_*", "a[]", "%C3%A4")] == ["utm_*", "a[]", "%C3%A4"]
+
+
+@pytest.mark.parametrize("raw", ["", "a b", "a:", 'a"b', 3])
+def test_no_field_name(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not the name of a field"):
+        FieldName.parse(raw)
+
+
+@pytest.mark.parametrize("raw", ["", "a=b", "a&b", "?a", "#a", "a b", "a\n", 3])
+def test_no_parameter(raw: object) -> None:
+    with pytest.raises(ValueError, match="is not the name of a query parameter"):
+        ParamGlob.parse(raw)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +273,18 @@ EVERY: list[tuple[str, Any, Any, object]] = [
     ("cache.size", "1GiB", "1GiB", Size(1024**3)),
     ("cache.grace", "1h", "1h", Duration(3600)),
     ("cache.heuristic", "a.b:C", "a.b:C", "a.b:C"),
+    ("cache.collapse_timeout", 0, "0", Duration(0)),
+    ("cache.finish_share", "75%", "75%", Share(0.75)),
+    ("cache.finish_rest", "64KiB", "64KiB", Limit(65536)),
+    ("cache.range_limit", 0, "0", Limit(0)),
+    ("cache.targets", ["CDN-Cache-Control"], ["CDN-Cache-Control"], ("cdn-cache-control",)),
+    ("cache.no_vary_search", True, True, True),
+    ("cache.ignore_tracking", True, True, True),
+    ("cache.ignore_params", ["utm_*", "a[]"], ["utm_*", "a[]"], ("utm_*", "a[]")),
+    ("cache.offline", True, True, True),
+    ("cache.memory", True, True, True),
+    ("cache.memory_size", "1GB", "1GB", Size(10**9)),
+    ("cache.retention", "30d", "30d", Duration(30 * 86400)),
     ("origin.ca", [__file__, config.__file__], [__file__, config.__file__], (Path(__file__), Path(config.__file__))),
     ("origin.connect_timeout", 3, "3s", Timeout(3)),
     ("origin.head_timeout", "1.5s", "1.5s", Timeout(1.5)),
@@ -290,6 +366,75 @@ def test_default_data_folder(monkeypatch: pytest.MonkeyPatch, platform: str, xdg
     assert config.default_data_dir() == Path(expected)
 
 
+RULES = """
+[[rules]]
+host = [".example.com"]
+path = ["/images/*"]
+type = ["image/*", "font/woff2"]
+min_lifetime = "5m"
+max_lifetime = "1d"
+retention = "30d"
+
+[[rules]]
+bypass = false
+ignore_reload = true
+share_authorized = false
+
+[[recipes]]
+pattern = '(https)://mirror\\d\\.example/(.*)'
+key = '\\1://mirrors.internal/\\2'
+"""
+
+
+def test_rules_and_recipes_of_a_file(tmp_path: Path) -> None:
+    settings = load_text(tmp_path, RULES)
+    assert settings.rules == (
+        RuleTable(
+            host=(HostPattern(".example.com"),),
+            path=("/images/*",),
+            type=("image/*", "font/woff2"),
+            min_lifetime=Duration(300),
+            max_lifetime=Duration(86400),
+            retention=Timeout(30 * 86400),
+        ),
+        RuleTable(bypass=False, ignore_reload=True, share_authorized=False),
+    )
+    assert settings.recipes == (
+        RecipeTable(pattern=r"(https)://mirror\d\.example/(.*)", key=r"\1://mirrors.internal/\2"),
+    )
+    assert config.warnings(settings) == ()
+
+
+def test_sharing_despite_authorization_is_said_aloud(tmp_path: Path) -> None:
+    text = '[[rules]]\nbypass = true\n[[rules]]\nhost = ["a.example", "*.b.example"]\nshare_authorized = true\n'
+    [said] = config.warnings(load_text(tmp_path, text))
+    assert said.startswith("rule 2 shares responses to requests with Authorization between all clients: a.example, *.b")
+
+
+def test_options_win_over_the_file_that_one_of_them_names(tmp_path: Path) -> None:
+    file = tmp_path / "fwdproxy.toml"
+    file.write_text('data_dir = "data"\n[cache]\nsize = "1GB"\ngrace = "5s"\n' + RULES)
+    settings = config.from_options({"fwd_config": str(file), "fwd_cache_size": "2GB", "fwd_via": None})
+    assert (settings.cache.size, settings.cache.grace) == (Size(2 * 10**9), Duration(5))
+    assert settings.data_dir == tmp_path / "data"
+    assert len(settings.rules) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (
+            "nowhere.toml",
+            r"nowhere.toml: can't be read \(No such file or directory\); name a readable file with fwd_config",
+        ),
+        (3, "fwd_config = 3 is not a path"),
+    ],
+)
+def test_a_file_that_an_option_names_badly(given: object, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        config.from_options({"fwd_config": given})
+
+
 # --- Faults -----------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +459,42 @@ def test_default_data_folder(monkeypatch: pytest.MonkeyPatch, platform: str, xdg
         ("listen = 8080", 'listen = 8080 is not an address and a port; write "127.0.0.1:8080"'),
         ('allow_client = ["10.1.2.3/8"]', 'allow_client = "10.1.2.3/8" has bits beyond its prefix; write "10.0.0.0/8"'),
         ("[origin]\nconnect_timeout = 0", "origin.connect_timeout = 0 is too short; write"),
+        ("[[rules]]", "rule 1: changes nothing; state one of bypass, min_lifetime, max_lifetime"),
+        ('[[rules]]\nhost = ["a"]', "rule 1: changes nothing; state one of"),
+        ("[[rules]]\nbypas = true", "rule 1: bypas is not part of a rule; did you mean bypass?"),
+        ("[[rules]]\nzzz = true", "rule 1: zzz is not part of a rule; its parts are host, path, type, bypass"),
+        ("[[rules]]\nbypass = true\n[[rules]]\nbypass = 1", "rule 2: bypass = 1 is not a switch; write true or false"),
+        ('[[rules]]\nmin_lifetime = "x"', 'rule 1: min_lifetime = "x" is not a duration; write'),
+        ('[[rules]]\nhost = ["a b"]\nbypass = true', 'rule 1: host = "a b" is not a host pattern; write'),
+        ("[[rules]]\nhost = []\nbypass = true", "rule 1: host = [] matches nothing; name some, or leave host out"),
+        ('[[rules]]\npath = ["images"]\nbypass = true', 'rule 1: path = "images" is not a glob over the path of a URI'),
+        ('[[rules]]\ntype = ["a/b/c"]\nbypass = true', 'rule 1: type = "a/b/c" is not a glob over media types; write'),
+        (
+            '[[rules]]\ntype = ["a/b"]\noffline = true',
+            'rule 1: type = ["a/b"] can\'t go with offline, which is decided',
+        ),
+        ('[[rules]]\ntype = ["a/b"]\nmemory = false', 'rule 1: type = ["a/b"] can\'t go with memory, which is decided'),
+        (
+            '[[rules]]\nmin_lifetime = "2h"\nmax_lifetime = "1h"',
+            'rule 1: min_lifetime = "2h" is more than max_lifetime = "1h"; swap them',
+        ),
+        (
+            "[[rules]]\nshare_authorized = true",
+            "rule 1: share_authorized = true gives one user's responses to all; say",
+        ),
+        (
+            '[[rules]]\nhost = ["a", "*"]\nshare_authorized = true',
+            "rule 1: share_authorized = true gives one user's responses to all; say for which hosts",
+        ),
+        (
+            "[rules]\nbypass = true",
+            'rules = {"bypass": true} is not a list of tables; write each below a line [[rules]]',
+        ),
+        ("rules = [3]", "rule 1 = 3 is not a list of tables; write each below a line [[rules]]"),
+        ("[[rule]]\nbypass = true", "rule is not a setting; did you mean rules?"),
+        ('[[recipes]]\npattern = "a"', 'recipe 1 has no key; write one, such as key = "…"'),
+        ("[[recipes]]\npattern = 3", "recipe 1: pattern = 3 is not text; write it in quotation marks"),
+        ('[[recipes]]\npattern = "a"\nkey = "b"\nfor = "c"', "recipe 1: for is not part of a recipe; its parts are"),
         ("listen = ", "is not valid TOML: "),
         ("listen = " + "9" * 5000, "is not valid TOML: Exceeds the limit"),
         ("listen = " + "[" * 5000, "nests brackets too deeply; no setting needs more than a list of texts"),

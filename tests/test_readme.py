@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from fwdproxy import config
 from fwdproxy.config import SETTINGS
+from fwdproxy.control import chosen
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -30,6 +33,17 @@ def test_the_table_of_settings() -> None:
     found = re.search(r"<!-- settings:[^\n]*-->\n(.*?)\n<!-- end of settings -->", README, re.DOTALL)
     assert found is not None
     assert found[1] == table_of_settings(), "\n" + table_of_settings()
+
+
+def test_the_examples_of_configuration_are_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"^    # fwdproxy\.toml\n((?:^    .*\n|^\n)+)", README, re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        file = tmp_path / "fwdproxy.toml"
+        file.write_text(textwrap.dedent(example))
+        settings = config.load(file)
+        assert len(chosen.keying_of(settings).recipes) == len(settings.recipes)
+        assert settings.recipes or settings.rules or settings.bypass
 
 
 def test_the_two_commands_come_first() -> None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fwdproxy.errors import FillAborted
+from fwdproxy.exchange.explained import Explained
 from fwdproxy.messages import Headers, Origin, RequestHead, ResponseHead
 from fwdproxy.origin.client import OriginResponse, RequestBody, Tunnel
 from fwdproxy.store.base import BodyReader
 
 NO_TRAILERS: Final = Headers()
+_PIECE: Final = 65536  # bytes read at once
+NOT_EXPLAINED: Final = Explained()
 
 Informational = Callable[[ResponseHead], Awaitable[None]]
 """Called with each 1xx head that belongs to the client."""
@@ -72,7 +75,7 @@ class BytesBody:
 
 
 class StoredBody:
-    """The body of a stored response, read from its file."""
+    """``length`` bytes of the body of a stored response, read from its file."""
 
     complete: bytes | None = None
     trailers = NO_TRAILERS
@@ -83,9 +86,11 @@ class StoredBody:
 
     async def read(self) -> bytes:
         """See `Body.read`. A file that ends early is a cut message, never a shorter one."""
-        data = await self._reader.read()
+        if not self._left:
+            return b""
+        data = await self._reader.read(min(_PIECE, self._left))
         self._left -= len(data)
-        if not data and self._left:
+        if not data:
             raise FillAborted(f"the stored body ended {self._left} bytes early")
         return data
 
@@ -126,7 +131,9 @@ class Answer:
         *,
         tunnel: Tunnel | None = None,
         at_close: Callable[[int, bool], None] = lambda sent, finished: None,
+        explained: Explained = NOT_EXPLAINED,
     ) -> None:
+        self.explained = explained
         self.head = head
         self.body = body
         self.tunnel = tunnel

@@ -1,7 +1,8 @@
 """One request, from its head to its answer: ask policy, act, say why.
 
-The steps are those of RFC 9111 §4: look up, then serve, validate or forward; what comes back from the origin is
-related to what is stored, and stored or passed on. Nothing here decides by itself: every choice is policy's.
+The steps are those of RFC 9111 §4: look up, then serve, join what is under way, validate or forward; what comes back
+from the origin is related to what is stored, and stored or passed on. Nothing here decides by itself: every choice is
+policy's.
 """
 
 from __future__ import annotations
@@ -9,26 +10,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from cachecontrol.heuristics import BaseHeuristic
 
-from fwdproxy.anonymize.rewrite import OutboundHead, Rewriting, forwards_left, rewrite
+from fwdproxy.anonymize.rewrite import Rewriting, forwards_left, rewrite
 from fwdproxy.errors import FwdProxyError, OriginError, RequestRefused, StoreError
-from fwdproxy.exchange.answers import Answer, Body, BytesBody, ClientRequest, Informational, OriginBody, StoredBody
+from fwdproxy.exchange.answers import Answer, BytesBody, ClientRequest, Informational
+from fwdproxy.exchange.asked import Asked, read_content
+from fwdproxy.exchange.explained import Explained
+from fwdproxy.exchange.fetching import RANGE_FIELDS, Fetched, Fetching, Freshened, Passed, StoodIn, Stored
 from fwdproxy.exchange.filling import Filling, FinishAlone
+from fwdproxy.exchange.flights import Flight, FlightId, Flights
 from fwdproxy.exchange.keeping import Keeping
+from fwdproxy.exchange.keyed import Keys
 from fwdproxy.exchange.outcome import Outcome
-from fwdproxy.exchange.pages import error_page
+from fwdproxy.exchange.parts import Parts
+from fwdproxy.exchange.ranging import StoredSource
+from fwdproxy.exchange.replies import REFUSED, Replies
 from fwdproxy.fields.cache_status import CacheStatus
-from fwdproxy.messages import CacheKey, Field, Headers, ResponseHead, StoredResponse
-from fwdproxy.origin.client import OriginClient, OriginResponse
-from fwdproxy.policy import answering, keys, reuse, stale, validation
-from fwdproxy.policy.decisions import Forward, PolicySettings, Reason, Refuse, Serve, Validate
-from fwdproxy.store.base import NOTHING, Found, Store
+from fwdproxy.messages import CacheKey, Headers, ResponseHead, StoredResponse
+from fwdproxy.origin.client import OriginClient
+from fwdproxy.policy import collapsing, keys, ranges, reuse, stale, validation
+from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Reason, Refuse, Serve, Validate
+from fwdproxy.policy.freshness import freshness
+from fwdproxy.policy.keying import Keying
+from fwdproxy.policy.rules import Rules
+from fwdproxy.store.base import NOTHING, Store
 
 logger = logging.getLogger("fwdproxy.exchange")
+
+WAITS: Final = 2
+"""How often a request waits for another: once, and once more when Vary sorts those that waited into several groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +52,23 @@ class ExchangeSettings:
 
     ``forward_validators``: a client's own If-None-Match and If-Modified-Since reach the origin when nothing is
     stored (they can identify the client, so not by default; its condition is answered here instead).
+    ``patience``: seconds that a request waits for the head of a response that another one has asked for; 0: none waits.
+    ``range_limit``: bytes up to which an object is fetched whole when a client asks for a part of it.
+    ``variance``: heed No-Vary-Search.
     """
 
     policy: PolicySettings
     rewriting: Rewriting
     heuristic: BaseHeuristic
     alone: FinishAlone = field(default_factory=FinishAlone)
+    rules: Rules = field(default_factory=Rules)
+    keying: Keying = field(default_factory=Keying)
     forward_validators: bool = False
+    patience: float = 5.0
+    range_limit: int = 16_000_000
+    variance: bool = False
     name: str = "fwdproxy"
     vantage: str = "direct"
-
-
-@dataclass(slots=True)
-class _Asked:
-    """One request while it is worked on."""
-
-    request: ClientRequest
-    outbound: OutboundHead
-    informational: Informational | None
-    started: float
-    clock_started: float
-    key: CacheKey | None
-    found: Found = NOTHING
-    status: CacheStatus = field(default_factory=lambda: CacheStatus("fwdproxy"))
-
-    @property
-    def bodiless(self) -> bool:
-        return self.request.head.method == "HEAD"
 
 
 class Exchange:
@@ -78,46 +83,64 @@ class Exchange:
         clock: Callable[[], float] = time.time,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
-        self._origin = origin
+        self._settings = settings
+        self._clock = clock
+        self._replies = Replies(settings.name, settings.rewriting.via, clock, on_outcome)
+        self.flights = Flights(settings.patience)
         self._keeping: Keeping | None = None
         if store is not None:
             self._keeping = Keeping(
-                store, policy=settings.policy, heuristic=settings.heuristic, alone=settings.alone, clock=clock
+                store,
+                keys=Keys(store, settings.vantage, settings.keying, variance=settings.variance),
+                flights=self.flights,
+                rules=settings.rules,
+                policy=settings.policy,
+                heuristic=settings.heuristic,
+                alone=settings.alone,
+                clock=clock,
             )
-        self._settings = settings
-        self._clock = clock
-        self._on_outcome = on_outcome
+        self._fetching = Fetching(
+            origin, self._keeping, settings.policy, clock, forward_validators=settings.forward_validators
+        )
+        self._parts = (
+            None
+            if self._keeping is None
+            else Parts(self._fetching, self._keeping, self._replies, settings.policy, clock)
+        )
         self._background: dict[CacheKey, asyncio.Task[None]] = {}
+        self._adopted: set[asyncio.Task[None]] = set()
 
     async def answer(self, request: ClientRequest, informational: Informational | None = None) -> Answer:
         """The answer to ``request``. Never raises but for cancellation: what goes wrong becomes an error page."""
-        started = self._clock()
-        outbound = rewrite(request.head, self._settings.rewriting)
-        asked = _Asked(request, outbound, informational, started, time.monotonic(), None)
+        asked = Asked(
+            request,
+            rewrite(request.head, self._settings.rewriting),
+            informational,
+            self._clock(),
+            time.monotonic(),
+            request.body,
+            CacheStatus(self._settings.name),
+            forwards_conditions=self._settings.forward_validators,
+        )
         try:
             return await self._decide(asked)
         except RequestRefused as error:
-            return self._page(asked, error.status, str(error), REFUSED)
+            return self._replies.page(asked, error.status, str(error), REFUSED)
         except OriginError as error:
             status = 504 if error.kind.endswith("_timeout") else 502
-            return self._page(asked, status, str(error), error.kind)
+            return self._replies.page(asked, status, str(error), error.kind)
         except Exception as error:  # noqa: BLE001  # a fault of ours must not leave a client without an answer
             logger.error("a request failed by a fault in fwdproxy: %s: %s", type(error).__name__, error)
-            return self._page(asked, 502, "a fault in the proxy itself; its log has the reason", "proxy_internal_error")
+            text = "a fault in the proxy itself; its log has the reason"
+            return self._replies.page(asked, 502, text, "proxy_internal_error")
 
     def refuse(self, client: str, method: str, target: str, status: int, text: str) -> tuple[ResponseHead, bytes]:
-        """The page, Cache-Status included, for what a shell can't make a request of; it counts as an outcome too."""
-        head, body = error_page(status, text, REFUSED)
-        said = CacheStatus(self._settings.name, detail=REFUSED).serialize()
-        now = self._clock()
-        self._on_outcome(
-            Outcome(now, 0.0, client, method, target, status, len(body), finished=True, cache_status=said.decode())
-        )
-        return replace(head, headers=head.headers.adding((b"Cache-Status", said))), body
+        """The page for what a shell can't make a request of (see `Replies.refusal`)."""
+        return self._replies.refusal(client, method, target, status, text)
 
     async def aclose(self, grace: float = 0.0) -> None:
         """Give fills under way ``grace`` seconds, then give them up."""
-        tasks = [*(self._keeping.tasks() if self._keeping else ()), *self._background.values()]
+        tasks = [*(self._keeping.tasks() if self._keeping else ()), *self._background.values(), *self._adopted]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:
@@ -126,267 +149,326 @@ class Exchange:
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
-    async def _decide(self, asked: _Asked) -> Answer:
-        head = asked.outbound.head
+    async def _decide(self, asked: Asked) -> Answer:
+        head = asked.head
         request = asked.request
         if forwards_left(request.head) == 0:
-            asked.status = replace(asked.status, detail="max-forwards")
+            asked.say(detail="max-forwards")
             own = ResponseHead(405 if head.method == "TRACE" else 200, Headers([(b"Content-Length", b"0")]))
-            return self._answer(asked, own, BytesBody())
+            return self._replies.answer(asked, own, BytesBody())
         if request.upgrade is not None:
-            return await self._forward(asked, Forward("bypass", UPGRADE))
+            return await self._alone(asked, Forward("bypass", UPGRADE))
         if request.body is not None and head.method in ("GET", "HEAD"):
-            return await self._forward(asked, Forward("bypass", CONTENT))
-        asked.key = keys.cache_key(self._settings.vantage, head)
-        if asked.key is None or self._keeping is None:
-            reason = METHOD if asked.key is None else NO_STORE
-            return await self._forward(asked, Forward("method" if asked.key is None else "bypass", reason))
-        asked.found = await self._keeping.store.lookup(asked.key, head.headers)
-        decision = reuse.decide(
-            head, asked.found.best, known=asked.found.known, now=asked.started, settings=self._settings.policy
-        )
-        match decision:
-            case Serve():
-                return await self._serve(asked, decision)
-            case Validate():
-                return await self._validate(asked, decision)
-            case Forward():
-                return await self._forward(asked, decision)
-            case Refuse():
-                asked.status = replace(asked.status, fwd=None, detail=decision.reason.code)
-                return self._page(asked, decision.status, decision.reason.text, decision.reason.code)
+            return await self._alone(asked, Forward("bypass", CONTENT))
+        if self._keeping is None:
+            return await self._alone(asked, Forward("bypass", NO_STORE))
+        if request.body is not None and head.method == "QUERY":
+            content, asked.body = await read_content(request.body)
+            if content is None:
+                return await self._alone(asked, Forward("bypass", LONG_QUERY))
+            asked.content = keys.content_digest(head.headers, content)
+        asked.key = await self._keeping.keys.of(head, asked.content)
+        asked.moment = self._keeping.store.moment()
+        asked.rule = self._keeping.rule(head.target, None)
+        why = self._keeping.keys.why(head.target)
+        asked.explained = Explained(asked.key, why, asked.rule)
+        return await self._from_cache(asked, self._keeping)
 
-    # -- from the store ------------------------------------------------------------------------------------------
+    async def _from_cache(self, asked: Asked, keeping: Keeping) -> Answer:
+        """Answer from what is stored or under way, else ask the origin; waiting for others where policy allows."""
+        held: list[Flight] = []
+        until = time.monotonic() + self.flights.patience
+        try:
+            while True:
+                decision = await self._look_up(asked, keeping)
+                answer = await self._without_asking(asked, decision, held[-1] if held else None)
+                if answer is not None:
+                    return answer
+                if not isinstance(decision, Forward | Validate):
+                    decision = Forward("miss", UNREADABLE)
+                if asked.key is None or _passes_by(decision):
+                    return await self._alone(asked, decision)
+                ident = self.flights.identify(asked.key, asked.head.headers, asked.found)
+                flight = self._to_wait_for(asked, ident) if len(held) < WAITS else None
+                if flight is None or not await flight.wait(until - time.monotonic()):
+                    return await self._lead(asked, ident, decision)
+                held.append(flight)
+        finally:
+            for flight in held:
+                flight.release()
 
-    async def _serve(self, asked: _Asked, serve: Serve, *, not_modified: ResponseHead | None = None) -> Answer:
-        if asked.status.fwd is None:
-            asked.status = replace(asked.status, hit=True, ttl=serve.ttl, detail=serve.reason.code)
-        head = answering.from_stored(serve, via=self._settings.rewriting.via, not_modified=not_modified)
-        stored = serve.stored
-        body: Body
-        if asked.bodiless or serve.status != stored.meta.head.status:
-            body = BytesBody()
-        elif stored.body.inline is not None and stored.body.trusted:
-            body = BytesBody(stored.body.inline)
-        else:
-            assert self._keeping is not None
-            try:
-                body = StoredBody(self._keeping.store.open_body(stored.body), stored.body.length)
-            except StoreError as error:
-                return await self._unreadable(asked, stored, error)
-        if serve.reason is stale.WHILE_REVALIDATE:
-            self._revalidate_later(asked, stored)
-        return self._answer(asked, head, body)
+    async def _without_asking(self, asked: Asked, decision: Decision, waited: Flight | None) -> Answer | None:
+        """The answer where the origin need not be asked; None where it must. ``waited``: what was waited for."""
+        if isinstance(decision, Serve):
+            return await self._serve(asked, decision)
+        if _passes_by(decision):
+            return None
+        if asked.found.parts and self._parts is not None:
+            whole = self._parts.hit(asked)
+            if whole is not None:
+                return whole
+        if isinstance(decision, Refuse):
+            asked.decided(decision.reason)
+            return self._replies.page(asked, decision.status, decision.reason.text, decision.reason.code)
+        joined = None if asked.key is None else self._join(asked, asked.key, decision)
+        if joined is None and waited is not None and waited.failure is not None and isinstance(decision, Validate):
+            stood_in = self._stand_in(asked, decision, waited.failure)
+            return None if stood_in is None else await self._reply(asked, stood_in)
+        return joined
 
-    async def _unreadable(self, asked: _Asked, stored: StoredResponse, error: StoreError) -> Answer:
-        """A stored response that can't be read is a miss."""
-        logger.warning(
-            "stored response of %s can't be read and is dropped: %s", asked.request.head.target.origin, error
-        )
-        assert self._keeping is not None
-        await self._keeping.store.remove(stored)
+    async def _look_up(self, asked: Asked, keeping: Keeping) -> Decision:
         asked.found = NOTHING
-        asked.status = CacheStatus(self._settings.name)
-        return await self._forward(asked, Forward("miss", UNREADABLE))
+        found = None
+        if asked.key is not None:
+            asked.found = await keeping.store.lookup(asked.key, asked.head.headers)
+            found = asked.found.best
+            if found is not None:
+                asked.rule = keeping.rule(asked.head.target, found.meta.head)
+        return reuse.decide(
+            asked.head,
+            found,
+            known=asked.found.known,
+            now=self._clock(),
+            settings=self._settings.policy,
+            rule=asked.rule,
+        )
+
+    # -- from the store, or from what is under way ---------------------------------------------------------------
+
+    async def _serve(self, asked: Asked, serve: Serve, *, freshened: Freshened | None = None) -> Answer | None:
+        """The answer from what is stored; None when it can't be read, which is a miss."""
+        assert self._keeping is not None
+        stored = serve.stored
+        asked.explained = replace(asked.explained, decision=asked.explained.decision or serve.reason)
+        try:
+            source = StoredSource(self._keeping.store, stored.body)
+            not_modified = None if freshened is None else freshened.not_modified
+            answer = self._replies.stored(asked, serve, source, not_modified=not_modified)
+        except StoreError as error:
+            origin = asked.request.head.target.origin
+            logger.warning("stored response of %s can't be read and is dropped: %s", origin, error)
+            await self._keeping.store.remove(stored)
+            asked.found = NOTHING
+            asked.status = CacheStatus(self._settings.name)
+            return None
+        if serve.reason is stale.WHILE_REVALIDATE:
+            self._later(stored.key, self._revalidate(asked, stored))
+        return answer
+
+    def _join(self, asked: Asked, key: CacheKey, decision: Forward | Validate) -> Answer | None:
+        """An answer from a fill under way, where policy would give it if it were stored already."""
+        assert self._keeping is not None
+        for filling in self.flights.fills(key):
+            if not filling.fits(asked.head.headers) or not self._in_reach(asked, filling):
+                continue
+            serve = self._usable(asked, filling)
+            if serve is not None:
+                asked.explained = replace(asked.explained, decision=COLLAPSED)
+                asked.say(fwd=decision.fwd)
+                return self._replies.joined(asked, serve, filling)
+        return None
+
+    def _usable(self, asked: Asked, filling: Filling) -> Serve | None:
+        """How policy would answer with what is being received if it were stored already; None: it would not."""
+        assert self._keeping is not None
+        rule = self._keeping.rule(asked.head.target, filling.meta.head)
+        decision = reuse.decide(
+            asked.head,
+            filling.as_stored(),
+            known=True,
+            now=self._clock(),
+            settings=self._settings.policy,
+            rule=rule,
+        )
+        if not isinstance(decision, Serve) or decision.stale:
+            return None
+        asked.rule = rule
+        return decision
+
+    def _in_reach(self, asked: Asked, filling: Filling) -> bool:
+        """Whether the bytes that the request wants are in the fill, or soon will be."""
+        request = asked.head
+        if filling.length is None:
+            return b"range" not in request.headers or request.method != "GET"
+        received = filling.meta.response_time
+        wanted = ranges.wanted(request.headers, request.method, filling.meta.head, filling.length, received)
+        if isinstance(wanted, ranges.Spans):
+            start = max(span.start for span in wanted.spans)
+            inside = all(filling.covers(span) for span in wanted.spans)
+            return inside and ranges.reachable(start, filling.received)
+        return asked.bodiless or not filling.partial
+
+    def _to_wait_for(self, asked: Asked, ident: FlightId) -> Flight | None:
+        if not collapsing.waits(asked.head) or not self.flights.shared(ident[0]):
+            return None
+        return self.flights.current(ident)
+
+    def _stand_in(self, asked: Asked, decision: Validate, failure: OriginError) -> StoodIn | None:
+        """What the one that this request waited for has met allows a stale response here, too (RFC 5861 §4)."""
+        served = stale.on_error(
+            decision.stored, asked.head, now=self._clock(), settings=self._settings.policy, rule=asked.rule
+        )
+        if served is None:
+            return None
+        asked.say(fwd=decision.fwd, collapsed=True, detail=f"{served.reason.code}:{failure.kind}")
+        return StoodIn(served, failure)
 
     # -- towards the origin --------------------------------------------------------------------------------------
 
-    async def _validate(self, asked: _Asked, decision: Validate) -> Answer:
-        """RFC 9111 §4.3: ask the origin whether the stored response is still good."""
-        stored = decision.stored
-        asked.status = replace(asked.status, fwd=decision.fwd, detail=decision.reason.code)
-        outbound = _with_conditions(asked.outbound, decision.conditions)
-        request_time = self._clock()
+    async def _alone(self, asked: Asked, decision: Decision) -> Answer:
+        """Pass the request on; the response is for this client only, but for a POST that says otherwise."""
+        assert isinstance(decision, Forward)
+        asked.say(fwd=decision.fwd)
+        asked.decided(decision.reason)
+        may_store = asked.head.method == "POST" and decision.fwd == "method"
+        fetched = await self._fetching.fetch(asked, self._fetching.unconditional(asked), may_store=may_store)
+        return await self._reply(asked, fetched)
+
+    async def _lead(self, asked: Asked, ident: FlightId, decision: Forward | Validate) -> Answer:
+        """Ask the origin; others may wait for what comes."""
+        asked.say(fwd=decision.fwd)
+        asked.decided(decision.reason)
+        if not self.flights.patience or not collapsing.leads(asked.head) or not self.flights.shared(ident[0]):
+            return await self._reply(asked, await self._fetch(asked, decision))
+        task = asyncio.create_task(self._fly(asked, ident, self.flights.lead(ident), decision), name="fetch")
         try:
-            response = await self._send(asked, outbound)
-        except OriginError as error:
-            return await self._stale_or(asked, stored, error)
-        if response.head.status in stale.ERRORS:
-            served = stale.on_error(stored, asked.outbound.head, now=self._clock(), settings=self._settings.policy)
-            if served is not None:
-                asked.status = replace(asked.status, fwd_status=response.head.status, detail=served.reason.code)
-                await response.aclose()
-                return await self._serve(asked, served)
-        if response.head.status != 304:
-            return await self._relay(asked, response, request_time)
-        await _drain(response)
-        assert self._keeping is not None
-        freshened = await self._keeping.freshen(stored, response.head, request_time)
-        if freshened is None:
-            return await self._forward(asked, Forward(decision.fwd, NOT_IDENTIFIED))
-        asked.status = replace(asked.status, fwd_status=304)
-        serve = reuse.serve_validated(freshened, asked.outbound.head, now=self._clock())
-        return await self._serve(asked, serve, not_modified=response.head)
-
-    async def _stale_or(self, asked: _Asked, stored: StoredResponse, error: OriginError) -> Answer:
-        served = stale.on_error(stored, asked.outbound.head, now=self._clock(), settings=self._settings.policy)
-        if served is None:
-            raise error
-        asked.status = replace(asked.status, detail=f"{served.reason.code}:{error.kind}")
-        return await self._serve(asked, served)
-
-    async def _forward(self, asked: _Asked, decision: Forward) -> Answer:
-        asked.status = replace(asked.status, fwd=decision.fwd, detail=decision.reason.code)
-        outbound = asked.outbound
-        if self._answers_conditions(asked):
-            outbound = outbound.without(validation.CLIENT_CONDITIONS)
-        request_time = self._clock()
-        response = await self._send(asked, outbound)
-        return await self._relay(asked, response, request_time, may_store=decision.fwd not in ("bypass", "method"))
-
-    async def _send(self, asked: _Asked, outbound: OutboundHead) -> OriginResponse:
-        request = asked.request
-        response = await self._origin.send(
-            outbound,
-            request.body,
-            on_informational=asked.informational,
-            dial=request.dial,
-            upgrade=request.upgrade,
-        )
-        if validation.unasked(response.head, outbound.head.headers):
-            await response.aclose()
-            raise OriginError("http_protocol_error", "the origin says 304 to a request without conditions", sent=True)
-        return response
-
-    async def _relay(
-        self, asked: _Asked, response: OriginResponse, request_time: float, *, may_store: bool = True
-    ) -> Answer:
-        """Pass a response on to the client, and into the store where policy allows."""
-        head = response.head
-        asked.status = replace(asked.status, fwd_status=head.status)
-        if response.tunnel is not None:
-            return self._answer(asked, head, BytesBody(), response=response)
-        status = head.status
-        if self._answers_conditions(asked):
-            status = validation.evaluate(asked.outbound.head.headers, head, asked.request.head.method)
-        try:
-            filling = await self._keep(asked, response, request_time, may_store=may_store)
-            body: Body
-            if filling is not None:
-                # A client that has the response already wants no body; the fill goes on without it.
-                body = filling.body() if status == head.status else BytesBody()
-                self._start(filling)
-            elif status == head.status:
-                body = OriginBody(response)
-            else:
-                await response.aclose()
-                body = BytesBody()
-        except BaseException:
-            await response.aclose()
+            fetched = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # This client has gone. Those that wait for the same are not to begin again.
+            asked.informational = None
+            asked.silent = True
+            if not self.flights.awaited(ident):
+                task.cancel()
+            self._adopt(self._finish(task))
             raise
-        answer_head = answering.from_origin(head, via=self._settings.rewriting.via, now=self._clock())
-        return self._answer(asked, answering.conditional(answer_head, status), body)
+        return await self._reply(asked, fetched)
 
-    def _answers_conditions(self, asked: _Asked) -> bool:
-        """Whether If-None-Match and If-Modified-Since are answered here and stay from the origin."""
-        return asked.request.head.method in ("GET", "HEAD") and not self._settings.forward_validators
+    async def _fly(
+        self, asked: Asked, ident: FlightId, flight: Flight, decision: Forward | Validate
+    ) -> Fetched | Answer:
+        """Fetch, and let those that wait know what came."""
+        filling, failure = None, None
+        try:
+            fetched = await self._fetch(asked, decision)
+            match fetched:
+                case Stored():
+                    filling = fetched.filling
+                    if not self._usable(asked, filling):
+                        self.flights.not_shared(ident[0])
+                case Passed():
+                    self.flights.not_shared(ident[0])
+                case StoodIn():
+                    failure = fetched.failure
+                case Freshened():
+                    if freshness(fetched.stored.meta, asked.rule).lifetime <= 0:
+                        self.flights.not_shared(ident[0])
+        except OriginError as error:
+            failure = error
+            raise
+        finally:
+            self.flights.land(ident, flight, filling, failure)
+        return fetched
 
-    async def _keep(
-        self, asked: _Asked, response: OriginResponse, request_time: float, *, may_store: bool
-    ) -> Filling | None:
-        """Let a response act on what is stored; the fill that will store it, or None, the reason noted."""
-        if self._keeping is None:
-            return None
-        head = asked.outbound.head
-        await self._keeping.relate(self._settings.vantage, head, response.head, asked.found.best, request_time)
-        if asked.key is None or not may_store:
-            return None
-        kept = self._keeping.storable(head, response, request_time)
-        if isinstance(kept, Reason):
-            asked.status = replace(asked.status, detail=kept.code)
-            return None
-        if kept is None:
-            return None
-        filling = self._keeping.fill(asked.key, kept, response)
-        asked.status = replace(asked.status, stored=filling.will_store)
-        return filling
+    async def _fetch(self, asked: Asked, decision: Forward | Validate) -> Fetched | Answer:
+        """What the origin has to say, by the parts that are stored, the client's Range, or neither."""
+        if isinstance(decision, Validate):
+            plain = self._fetching.unconditional(asked).without(RANGE_FIELDS)
+            return await self._fetching.validate(asked, decision.stored, decision.conditions, plain)
+        if asked.found.parts and self._parts is not None:
+            completed = await self._parts.complete(asked)
+            if completed is not None:
+                return completed
+        return await self._fetching.fetch_range(asked)
 
-    def _start(self, filling: Filling) -> asyncio.Future[None]:
-        assert self._keeping is not None
-        return self._keeping.start(filling)
+    async def _reply(self, asked: Asked, fetched: Fetched | Answer) -> Answer:
+        match fetched:
+            case Answer():
+                return fetched
+            case Stored():
+                assert self._keeping is not None
+                answer = self._replies.filled(asked, fetched.filling, fetched.head)
+                self._keeping.start(fetched.filling)
+            case Passed():
+                answer = await self._replies.passed(asked, fetched.response)
+            case StoodIn():
+                served = await self._serve(asked, fetched.serve)
+                if served is None:
+                    raise fetched.failure
+                return served
+            case Freshened():
+                serve = reuse.serve_validated(fetched.stored, asked.head, now=self._clock(), rule=asked.rule)
+                served = await self._serve(asked, serve, freshened=fetched)
+                if served is None:
+                    return await self._reply(asked, await self._fetch(asked, Forward("miss", UNREADABLE)))
+                return served
+        if fetched.complete is not None and fetched.complete <= self._settings.range_limit and asked.key is not None:
+            self._later(asked.key, self._fetch_whole(asked))
+        return answer
 
-    # -- revalidation in the background (RFC 5861 §3) -----------------------------------------------------------
+    # -- on nobody's behalf --------------------------------------------------------------------------------------
 
-    def _revalidate_later(self, asked: _Asked, stored: StoredResponse) -> None:
-        key = stored.key
+    def _later(self, key: CacheKey, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` in the background, one for a key at a time."""
         if key in self._background:
+            work.close()
             return
-        again = replace(asked, informational=None, status=CacheStatus(self._settings.name))
-        task = asyncio.create_task(self._revalidate(again, stored), name="revalidate")
+        task = asyncio.create_task(work, name="background")
         self._background[key] = task
         task.add_done_callback(lambda _: self._background.pop(key, None))
 
-    async def _revalidate(self, asked: _Asked, stored: StoredResponse) -> None:
-        outbound = _with_conditions(asked.outbound, validation.conditions(stored.meta))
-        request_time = self._clock()
+    def _adopt(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="adopted")
+        self._adopted.add(task)
+        task.add_done_callback(self._adopted.discard)
+
+    async def _finish(self, task: asyncio.Task[Fetched | Answer]) -> None:
+        """Bring to its end what a client that has gone had begun."""
+        await asyncio.wait((task,))
+        if not task.cancelled() and task.exception() is None:
+            await self._settle(task.result())
+
+    async def _settle(self, fetched: Fetched | Answer) -> None:
+        if isinstance(fetched, Answer):
+            try:
+                while await fetched.read():
+                    pass
+            finally:
+                await fetched.aclose()
+        else:
+            await self._fetching.settle(fetched)
+
+    async def _revalidate(self, asked: Asked, stored: StoredResponse) -> None:
+        """Validate what was served stale (RFC 5861 §3)."""
+        assert self._keeping is not None
+        again = asked.again(self._settings.name, self._keeping.store.moment())
+        plain = again.outbound.without(validation.CLIENT_CONDITIONS | RANGE_FIELDS)
+        conditions = validation.conditions(stored.meta)
         try:
-            response = await self._send(asked, outbound)
-            if response.head.status == 304:
-                await _drain(response)
-                assert self._keeping is not None
-                await self._keeping.freshen(stored, response.head, request_time)
-                return
-            filling = await self._keep(asked, response, request_time, may_store=True)
-            if filling is None:
-                await response.aclose()
-            else:
-                await self._start(filling)
+            await self._settle(await self._fetching.validate(again, stored, conditions, plain, stand_in=False))
         except FwdProxyError as error:
             logger.info("revalidation in the background failed: %s", error)
 
-    # -- answers -------------------------------------------------------------------------------------------------
-
-    def _answer(
-        self, asked: _Asked, head: ResponseHead, body: Body, *, response: OriginResponse | None = None
-    ) -> Answer:
-        said = asked.status.serialize()
-        head = replace(head, headers=head.headers.adding((b"Cache-Status", said)))
-
-        def at_close(sent: int, finished: bool) -> None:
-            request = asked.request
-            self._on_outcome(
-                Outcome(
-                    started=asked.started,
-                    seconds=time.monotonic() - asked.clock_started,
-                    client=request.client,
-                    method=request.head.method,
-                    target=str(request.head.target),
-                    status=head.status,
-                    sent=sent,
-                    finished=finished,
-                    cache_status=said.decode("latin-1"),
-                )
-            )
-
-        return Answer(head, body, tunnel=response.tunnel if response else None, at_close=at_close)
-
-    def _page(self, asked: _Asked, status: int, text: str, kind: str) -> Answer:
-        asked.status = replace(asked.status, detail=kind)
-        head, body = error_page(status, text, kind)
-        return self._answer(asked, head, BytesBody(b"" if asked.bodiless else body))
+    async def _fetch_whole(self, asked: Asked) -> None:
+        """Fetch the whole of what a client has asked a part of."""
+        assert self._keeping is not None and asked.key is not None
+        again = asked.again(self._settings.name, self._keeping.store.moment())
+        again.outbound = again.outbound.without(validation.CLIENT_CONDITIONS | RANGE_FIELDS)
+        ident = self.flights.identify(asked.key, again.head.headers, NOTHING)
+        try:
+            fetched = await self._fly(again, ident, self.flights.lead(ident), Forward("miss", WHOLE))
+            await self._settle(fetched)
+        except FwdProxyError as error:
+            logger.info("fetching a whole object in the background failed: %s", error)
 
 
-def _with_conditions(outbound: OutboundHead, conditions: tuple[Field, ...]) -> OutboundHead:
-    """``outbound`` with the cache's own conditions in the place of the client's."""
-    outbound = outbound.without(validation.CLIENT_CONDITIONS)
-    for name, value in conditions:
-        outbound = outbound.with_field(name, value)
-    return outbound
+def _passes_by(decision: Decision) -> bool:
+    return isinstance(decision, Forward) and decision.fwd in ("bypass", "method")
 
 
-async def _drain(response: OriginResponse) -> None:
-    """Read a response that has no content to its end, so that its connection can be used again."""
-    try:
-        while await response.read():
-            pass
-    finally:
-        await response.aclose()
-
-
-UPGRADE = Reason("upgrade", "RFC 9110 §7.8", "a request that changes the protocol is passed on")
-CONTENT = Reason("request-content", "RFC 9110 §9.3.1", "content in a GET request is not part of the key")
-METHOD = Reason("method", "RFC 9111 §3", "the method's responses are not stored")
-REFUSED = "request_refused"
-NO_STORE = Reason("no-store-configured", "", "this proxy runs without a cache")
-UNREADABLE = Reason("unreadable", "", "the stored response could not be read")
-NOT_IDENTIFIED = Reason("not-identified", "RFC 9111 §4.3.4", "the origin's 304 does not name the stored response")
+UPGRADE: Final = Reason("upgrade", "RFC 9110 §7.8", "a request that changes the protocol is passed on")
+CONTENT: Final = Reason("request-content", "RFC 9110 §9.3.1", "content in a GET request is not part of the key")
+LONG_QUERY: Final = Reason("long-query", "RFC 10008 §2.7", "the content is too long to be part of a key")
+NO_STORE: Final = Reason("no-store-configured", "", "this proxy runs without a cache")
+UNREADABLE: Final = Reason("unreadable", "", "the stored response could not be read")
+WHOLE: Final = Reason("whole", "RFC 9111 §3.4", "the rest of what a client asked a part of")
+COLLAPSED: Final = Reason("collapsed", "RFC 9111 §4", "another client's request for the same is under way")

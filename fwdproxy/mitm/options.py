@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from mitmproxy import ctx, exceptions
+from mitmproxy import ctx, exceptions, optmanager
 from mitmproxy.addonmanager import Loader
 
 from fwdproxy import config
@@ -26,6 +26,8 @@ class CacheOptions:
 
     def load(self, loader: Loader) -> None:
         """Declare each setting that has a meaning under mitmproxy."""
+        about = "A TOML file with settings; the other options win over it."
+        loader.add_option(config.FILE_OPTION, str, "", about)
         for setting in config.SETTINGS:
             if setting.for_mitmproxy:
                 typespec: Any
@@ -42,7 +44,9 @@ class CacheOptions:
         """Parse what was set. Bad values are refused as mitmproxy refuses its own."""
         if self._shell is not None and not any(name.startswith("fwd_") for name in updated):
             return
-        values = {name: option.current() for name, option in ctx.options.items() if name.startswith("fwd_")}
+        # Only what was set: mitmproxy's defaults would win over the file.
+        given = {name: option for name, option in ctx.options.items() if option.value is not optmanager.unset}
+        values = {name: option.current() for name, option in given.items() if name.startswith("fwd_")}
         try:
             settings = config.from_options({name: None if value == "" else value for name, value in values.items()})
             shell = installed()
@@ -58,7 +62,7 @@ class CacheOptions:
 
     def running(self) -> None:
         """Refuse options of ours that don't exist; mitmproxy itself would wait for them without a word."""
-        known = {setting.option for setting in config.SETTINGS}
+        known = {config.FILE_OPTION, *(setting.option for setting in config.SETTINGS)}
         for name in ctx.options.deferred:
             if name.startswith("fwd_") and name not in known:
                 logger.error("there is no option %s; those of the cache are: %s", name, ", ".join(sorted(known)))

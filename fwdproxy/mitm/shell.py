@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import socket
+from collections.abc import Coroutine
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
@@ -22,9 +23,12 @@ from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
 from mitmproxy.proxy.mode_specs import RegularMode
 
+from fwdproxy import config
 from fwdproxy.anonymize.rewrite import rewrite
 from fwdproxy.config import Settings
-from fwdproxy.errors import RequestRefused
+from fwdproxy.control.admin import Admin
+from fwdproxy.control.server import Control, serve_control
+from fwdproxy.errors import FwdProxyError, RequestRefused
 from fwdproxy.exchange.answers import Answer, ClientRequest, Informational
 from fwdproxy.messages import Origin, ResponseHead
 from fwdproxy.mitm import foreign
@@ -81,15 +85,39 @@ class Shell:
         self._scripts_want_bodies = False
         self._closing: set[asyncio.Task[None]] = set()
         self.under_way: set[asyncio.Future[None]] = set()
+        self._control: Control | None = None
+        self._running = False
 
     def use(self, settings: Settings) -> None:
         """Work by these settings from now on. Raises FwdProxyError and leaves the old ones in force when it can't."""
         works = Works.build(settings, may_dial=self.may_dial, before=self.works)
+        for warning in config.warnings(settings):
+            logger.warning("%s", warning)
         before, self.works = self.works, works
         if before is not None:
-            task = asyncio.ensure_future(before.aclose(keep=works))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._in_background(before.aclose(keep=works))
+        if self._running:
+            self._in_background(self._serve_control(works))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _serve_control(self, works: Works) -> None:
+        """Have `fwdproxy cache …` and `fwdproxy explain` reach these works; without that the proxy still runs."""
+        admin = Admin(works.store, works.exchange, works.settings)
+        before = self._control
+        if before is not None and before.path.parent == works.settings.control_dir:
+            before.admin = admin
+            return
+        self._control = None
+        if before is not None:
+            await before.aclose()
+        try:
+            self._control = await serve_control(admin, works.settings.control_dir)
+        except FwdProxyError as error:
+            logger.warning("commands such as fwdproxy cache can't reach this proxy: %s", error)
 
     # -- mitmproxy's hooks ---------------------------------------------------------------------------------------
 
@@ -165,6 +193,12 @@ class Shell:
         if passes or not self._scripts_want_bodies:
             response.stream = True
 
+    async def running(self) -> None:
+        """mitmproxy runs: take commands."""
+        self._running = True
+        if self.works is not None:
+            await self._serve_control(self.works)
+
     async def done(self) -> None:
         """mitmproxy ends: requests under way get a bounded time."""
         await self.idle(STOP_GRACE)
@@ -227,6 +261,9 @@ class Shell:
     async def aclose(self) -> None:
         """Release store and connections."""
         works, self.works = self.works, None
+        control, self._control = self._control, None
+        if control is not None:
+            await control.aclose()
         if works is not None:
             await works.aclose()
         await asyncio.gather(*self._closing, return_exceptions=True)

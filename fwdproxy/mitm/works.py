@@ -10,13 +10,19 @@ from typing import Final
 
 from fwdproxy.anonymize.rewrite import Rewriting
 from fwdproxy.config import Settings
+from fwdproxy.control import chosen
 from fwdproxy.exchange.core import Exchange, ExchangeSettings
+from fwdproxy.exchange.filling import FinishAlone
 from fwdproxy.exchange.outcome import Outcome, access_line
+from fwdproxy.messages import CacheKey
 from fwdproxy.origin.client import OriginClient
 from fwdproxy.origin.settings import OriginSettings
-from fwdproxy.policy import heuristics
-from fwdproxy.policy.decisions import PolicySettings
-from fwdproxy.store.disk import DiskStore, open_store
+from fwdproxy.policy import heuristics, keys
+from fwdproxy.policy.rules import Rules
+from fwdproxy.store.base import Store
+from fwdproxy.store.disk import open_store
+from fwdproxy.store.memory import open_memory
+from fwdproxy.store.split import SplitStore
 
 access_log = logging.getLogger("fwdproxy.access")
 
@@ -31,7 +37,7 @@ class Works:
     settings: Settings
     rewriting: Rewriting
     origin: OriginClient
-    store: DiskStore
+    store: Store
     exchange: Exchange
 
     @classmethod
@@ -45,6 +51,8 @@ class Works:
         """Build everything; the store of ``before`` is taken over where it is the same. Raises FwdProxyError."""
         heuristic = heuristics.load(settings.cache.heuristic) if settings.cache.heuristic else heuristics.TenthOfAge()
         rewriting = Rewriting(via=settings.via.name)
+        rules = chosen.rules_of(settings)
+        keying = chosen.keying_of(settings)
         origin = OriginClient(
             OriginSettings(
                 connect_timeout=float(settings.origin.connect_timeout),
@@ -57,15 +65,21 @@ class Works:
         if before is not None and _same_store(before.settings, settings):
             store = before.store
         else:
-            store = open_store(settings.cache_dir, settings.cache.size)
+            store = _open(settings, rules)
         exchange = Exchange(
             origin,
             store,
             ExchangeSettings(
-                policy=PolicySettings(grace=int(settings.cache.grace)),
+                policy=chosen.policy_of(settings),
                 rewriting=rewriting,
                 heuristic=heuristic,
+                alone=FinishAlone(float(settings.cache.finish_share), int(settings.cache.finish_rest)),
+                rules=rules,
+                keying=keying,
                 forward_validators=settings.forward_validators,
+                patience=float(settings.cache.collapse_timeout),
+                range_limit=int(settings.cache.range_limit),
+                variance=settings.cache.no_vary_search,
             ),
             on_outcome=_write_line if settings.access_log else lambda outcome: None,
         )
@@ -79,8 +93,28 @@ class Works:
             await self.store.aclose()
 
 
+def _open(settings: Settings, rules: Rules) -> Store:
+    """The store on disk, in memory, or both where a rule keeps a part of the web in memory only."""
+    cache = settings.cache
+    if cache.memory:
+        return open_memory(cache.memory_size)
+    disk = open_store(settings.cache_dir, cache.size)
+    if not any(rule.memory for rule in settings.rules):
+        return disk
+
+    def in_memory(key: CacheKey) -> bool:
+        return rules.of(keys.target_of(key), None).memory
+
+    return SplitStore(disk, open_memory(cache.memory_size, disk), in_memory)
+
+
 def _same_store(old: Settings, new: Settings) -> bool:
-    return (old.cache_dir, old.cache.size) == (new.cache_dir, new.cache.size)
+    def what(settings: Settings) -> object:
+        cache = settings.cache
+        parted = [(rule.host, rule.path) for rule in settings.rules if rule.memory is not None]
+        return settings.cache_dir, cache.size, cache.memory, cache.memory_size, parted
+
+    return what(old) == what(new)
 
 
 def _write_line(outcome: Outcome) -> None:

@@ -97,6 +97,10 @@ class OriginResponse:
 
     async def aclose(self) -> None:
         """Give up what has not arrived yet. After the end there is nothing to do."""
+        self.abandon()
+
+    def abandon(self) -> None:
+        """`aclose` for who can't wait; a second call does nothing."""
         if not self._inbox.ended:
             self._stream.abort()
 

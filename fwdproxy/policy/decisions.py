@@ -87,7 +87,9 @@ class PolicySettings:
     """What the user may choose.
 
     ``grace``: for how many seconds past its freshness a response may stand in when its origin fails, where the origin
-    states no ``stale-if-error`` of its own and nothing forbids it (RFC 9111 §4.2.4).
+    states no ``stale-if-error`` of its own and nothing forbids it (RFC 9111 §4.2.4). ``targets``: the response fields,
+    in lower case, that govern a response before Cache-Control does, in their order (RFC 9213 §2.2).
     """
 
     grace: int = 0
+    targets: tuple[bytes, ...] = ()

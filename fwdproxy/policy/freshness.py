@@ -10,6 +10,7 @@ from fwdproxy.fields import cache_control
 from fwdproxy.fields.dates import parse_date
 from fwdproxy.messages import Headers, StoredMeta
 from fwdproxy.policy.decisions import Reason
+from fwdproxy.policy.rules import NO_RULE, Rule
 
 S_MAXAGE: Final = Reason("s-maxage", "RFC 9111 §5.2.2.10", "the origin states a lifetime for shared caches")
 MAX_AGE: Final = Reason("max-age", "RFC 9111 §5.2.2.1", "the origin states a lifetime")
@@ -17,6 +18,12 @@ EXPIRES: Final = Reason("expires", "RFC 9111 §5.3", "the origin states when the
 BAD_EXPIRES: Final = Reason("expires-invalid", "RFC 9111 §5.3", "an Expires that is no date means already expired")
 HEURISTIC: Final = Reason("heuristic", "RFC 9111 §4.2.2", "no lifetime is stated; a heuristic estimated one")
 NO_LIFETIME: Final = Reason("no-lifetime", "RFC 9111 §4.2.1", "no lifetime is stated and none was estimated")
+RULE_MIN: Final = Reason("rule-min-lifetime", "RFC 9111 §4.2.1", "your rule makes it fresh for longer")
+RULE_MAX: Final = Reason("rule-max-lifetime", "RFC 9111 §4.2.1", "your rule makes it fresh for less long")
+RULE_NEGATIVE: Final = Reason("rule-negative", "RFC 9111 §4.2.2", "your rule gives errors a lifetime")
+
+CREDENTIALS: Final = "cookies or credentials"
+"""The ``heuristic_reason`` of a response that such a request brought, or that sets a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +40,62 @@ _NONE: Final = Freshness(0, explicit=False, reason=NO_LIFETIME)
 _BAD_EXPIRES: Final = Freshness(0, explicit=True, reason=BAD_EXPIRES)
 
 
-def freshness(meta: StoredMeta) -> Freshness:
-    """The lifetime of a stored response: s-maxage, max-age, Expires − Date, or the heuristic one, in this order.
+def freshness(meta: StoredMeta, rule: Rule = NO_RULE, *, guess: bool = True) -> Freshness:
+    """The lifetime of a stored response: s-maxage, max-age, Expires − Date, or the heuristic one, in this order; and
+    what the user's ``rule`` makes of it (see `ruled`, for ``guess`` too).
 
     A stated lifetime that is malformed or contradicts itself is one of 0 seconds (§4.2.1).
     """
-    stated = explicit(meta.head.headers, meta.response_time)
+    fresh = lifetime(meta.head.headers, meta.response_time, meta.controls, meta.heuristic_lifetime)
+    if rule is NO_RULE:
+        return fresh
+    return ruled(fresh, meta.head.status, rule, guess=guess and meta.heuristic_reason != CREDENTIALS)
+
+
+def lifetime(headers: Headers, received: float, lines: tuple[bytes, ...] | None, estimated: int | None) -> Freshness:
+    """The lifetime of a response received at ``received`` (Unix seconds): a stated one, or the one ``estimated``.
+
+    ``lines`` are those of `controls.governing`.
+    """
+    stated = explicit(headers, received, lines)
     if stated is not None:
         return stated
-    if meta.heuristic_lifetime is None:
-        return _NONE
-    return Freshness(meta.heuristic_lifetime, explicit=False, reason=HEURISTIC)
+    return _NONE if estimated is None else Freshness(estimated, explicit=False, reason=HEURISTIC)
 
 
-def explicit(headers: Headers, received: float) -> Freshness | None:
-    """The lifetime that a response received at ``received`` (Unix seconds) states itself, or None when it doesn't."""
-    lines = headers.get_all(b"cache-control")
-    if lines:
-        short = len(lines) == 1 and len(lines[0]) <= _MEMOISED_LENGTH
-        stated = _memoised(lines) if short else _from_directives(lines)
+def ruled(fresh: Freshness, status: int, rule: Rule, *, guess: bool) -> Freshness:
+    """The lifetime of a response with ``status`` as the user's ``rule`` has it; ``fresh`` itself where it says nothing.
+
+    ``guess``: neither the request nor the one that brought the response had cookies or credentials. Else no lifetime is
+    made where the origin states none, or one of 0 seconds: what is one client's own may stand behind that.
+    """
+    error = status >= 400
+    if error and rule.negative_lifetime is not None and not fresh.explicit and guess and status != 401:
+        return Freshness(rule.negative_lifetime, explicit=False, reason=RULE_NEGATIVE)
+    shared = fresh.explicit and fresh.lifetime > 0
+    if rule.min_lifetime is not None and fresh.lifetime < rule.min_lifetime and not error and (guess or shared):
+        fresh = Freshness(rule.min_lifetime, explicit=shared, reason=RULE_MIN)
+    if rule.max_lifetime is not None and fresh.lifetime > rule.max_lifetime:
+        fresh = Freshness(rule.max_lifetime, explicit=fresh.explicit, reason=RULE_MAX)
+    return fresh
+
+
+def explicit(headers: Headers, received: float, lines: tuple[bytes, ...] | None) -> Freshness | None:
+    """The lifetime that a response received at ``received`` (Unix seconds) states itself, or None when it doesn't.
+
+    ``lines``, where they are not None, count in the place of Cache-Control and Expires (`controls.governing`).
+    """
+    said = headers.get_all(b"cache-control") if lines is None else lines
+    if said:
+        short = len(said) == 1 and len(said[0]) <= _MEMOISED_LENGTH
+        stated = _memoised(said) if short else _from_directives(said)
         if stated is not None:
             return stated
-    lines = headers.get_all(b"expires")
-    if not lines:
+    dates = headers.get_all(b"expires")
+    if not dates or lines is not None:
         return None
     # Several different dates contradict each other, which makes the response stale (§4.2.1).
-    expires = parse_date(lines[0], received) if len(set(lines)) == 1 else None
+    expires = parse_date(dates[0], received) if len(set(dates)) == 1 else None
     if expires is None:
         return _BAD_EXPIRES
     return Freshness(max(0, expires - date_value(headers, received)), explicit=True, reason=EXPIRES)

@@ -17,7 +17,9 @@ from fwdproxy.errors import ConfigError
 from fwdproxy.fields import cache_control
 from fwdproxy.fields.dates import format_date, parse_date, with_date
 from fwdproxy.messages import Headers
-from fwdproxy.policy.freshness import date_value, explicit
+from fwdproxy.policy import controls
+from fwdproxy.policy.freshness import CREDENTIALS, date_value, explicit
+from fwdproxy.policy.rules import NO_RULE, Rule
 from fwdproxy.policy.storing import HEURISTICALLY_CACHEABLE, personal, response_forbids
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
     from fwdproxy.messages import RequestHead, ResponseHead
+    from fwdproxy.policy.decisions import PolicySettings
 
 DAY: Final = 24 * 3600
 
@@ -53,14 +56,23 @@ class _Response:
     headers: HTTPHeaderDict
 
 
-def ask(heuristic: BaseHeuristic, request: RequestHead, response: ResponseHead, now: float) -> tuple[int | None, str]:
+def ask(
+    heuristic: BaseHeuristic,
+    request: RequestHead,
+    response: ResponseHead,
+    now: float,
+    *,
+    settings: PolicySettings,
+    rule: Rule = NO_RULE,
+) -> tuple[int | None, str]:
     """The heuristic lifetime of a response received at ``now`` (Unix seconds), in seconds, and which rule gave it.
 
     None, with the reason, where the heuristic has no answer or fails, and where nothing may be guessed: explicit
-    freshness, no-store, private, no-cache (Pragma's too), cookies or credentials on either side, and a status that is
-    neither heuristically cacheable nor marked public.
+    freshness, no-store, private, no-cache (Pragma's too), cookies or credentials on either side (`CREDENTIALS`, even
+    where a lifetime is stated), and a status that is neither heuristically cacheable nor marked public. The user's
+    ``rule`` may have Authorization count for nothing.
     """
-    kept_back = _nothing_to_guess(request, response, now)
+    kept_back = _nothing_to_guess(request, response, now, settings, rule)
     if kept_back is not None:
         return None, kept_back
     headers = with_date(response.headers, now)
@@ -97,14 +109,17 @@ def load(path: str) -> BaseHeuristic:
         raise ConfigError(f"the heuristic {path!r} can't be made without arguments ({error})") from error
 
 
-def _nothing_to_guess(request: RequestHead, response: ResponseHead, now: float) -> str | None:
+def _nothing_to_guess(
+    request: RequestHead, response: ResponseHead, now: float, settings: PolicySettings, rule: Rule
+) -> str | None:
     headers = response.headers
-    directives = cache_control.parse(headers.get_all(b"cache-control"))
-    if explicit(headers, now) is not None:
+    lines = controls.governing(headers, settings.targets)
+    directives = controls.directives(headers, lines)
+    if personal(request.headers, rule) or personal(headers):
+        return CREDENTIALS
+    if explicit(headers, now, lines) is not None:
         return "explicit freshness"
-    if personal(request.headers) or personal(headers):
-        return "cookies or credentials"
-    if response_forbids(response) is not None or directives.whole(b"no-cache"):
+    if response_forbids(response, lines) is not None or directives.whole(b"no-cache"):
         return "the response forbids it"
     if cache_control.parse(headers.get_all(b"pragma")).has(b"no-cache"):
         return "Pragma: no-cache"
@@ -116,7 +131,7 @@ def _nothing_to_guess(request: RequestHead, response: ResponseHead, now: float) 
 def _lifetime(updates: Mapping[str, str], headers: Headers, now: float) -> int:
     """The lifetime in the fields that a heuristic would set: that of Cache-Control, or else Expires − Date."""
     fields = HTTPHeaderDict(updates)
-    stated = explicit(Headers([(b"Cache-Control", fields.get("Cache-Control", "").encode("latin-1"))]), now)
+    stated = explicit(Headers([(b"Cache-Control", fields.get("Cache-Control", "").encode("latin-1"))]), now, None)
     if stated is not None:
         return stated.lifetime
     # Those of cachecontrol write a date of e-mail, "… -0000", which is no HTTP date.

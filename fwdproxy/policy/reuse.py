@@ -7,13 +7,21 @@ from typing import Final
 from fwdproxy.fields import cache_control
 from fwdproxy.fields.cache_control import MAX_DELTA, CacheControl
 from fwdproxy.messages import RequestHead, StoredResponse
-from fwdproxy.policy import keys, stale, validation
+from fwdproxy.policy import controls, keys, stale, validation
 from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Reason, Refuse, Serve, Validate
 from fwdproxy.policy.freshness import Freshness, current_age, freshness
-from fwdproxy.policy.storing import REQUEST_CONTENT, allows_authorized, has_content, personal
+from fwdproxy.policy.rules import NO_RULE, Rule
+from fwdproxy.policy.storing import (
+    REQUEST_CONTENT,
+    RULE_BYPASS,
+    RULE_RETENTION,
+    RULE_SHARE_AUTHORIZED,
+    allows_authorized,
+    has_content,
+    personal,
+)
 
 METHOD: Final = Forward("method", Reason("method", "RFC 9111 §4", "stored responses do not answer this method"))
-RANGE: Final = Forward("bypass", Reason("range", "RFC 9111 §3.3", "requests for a range are passed on"))
 PRECONDITION: Final = Forward(
     "bypass", Reason("precondition", "RFC 9111 §4.3.2", "If-Match and If-Unmodified-Since are the origin's to judge")
 )
@@ -34,33 +42,52 @@ NO_CACHE: Final = Reason("no-cache", "RFC 9111 §5.2.2.4", "the origin wants it 
 STALE: Final = Reason("stale", "RFC 9111 §4.2", "its freshness is over")
 VALIDATED: Final = Reason("validated", "RFC 9111 §4.3.3", "the origin says that it is still good")
 
+BYPASS: Final = Forward("bypass", RULE_BYPASS)
+RETENTION: Final = Forward("miss", RULE_RETENTION)
+IGNORE_RELOAD: Final = Reason(
+    "rule-ignore-reload", "RFC 9111 §5.2.1.4", "your rule lets no client insist on the origin"
+)
+OFFLINE: Final = Reason("rule-offline", "RFC 9111 §4.2.4", "your rule has it served as it is, and nobody asked")
+NOTHING_OFFLINE: Final = Refuse(
+    504, Reason("rule-offline", "RFC 9111 §4.2.4", "your rule has nobody asked, and nothing stored may be used")
+)
+
 
 def decide(
-    request: RequestHead, found: StoredResponse | None, *, known: bool, now: float, settings: PolicySettings
+    request: RequestHead,
+    found: StoredResponse | None,
+    *,
+    known: bool,
+    now: float,
+    settings: PolicySettings,
+    rule: Rule = NO_RULE,
 ) -> Decision:
     """What to do with ``request``, for which ``found`` was selected.
 
-    ``known``: something is stored for the URI, whether or not ``found`` is there. ``now`` is in Unix seconds.
+    ``known``: something is stored for the URI, whether or not ``found`` is there. ``now`` is in Unix seconds. The
+    reason is the user's ``rule`` where the decision would be another one without it. A Range is not looked at: what it
+    asks for is cut out of the answer.
     """
     asked = cache_control.parse(request.headers.get_all(b"cache-control"))
     decision: Decision
-    passed_by = _passes_by(request)
+    passed_by = _passes_by(request) or (BYPASS if rule.bypass else None)
     if passed_by is not None:
         decision = passed_by
     elif found is None:
         decision = VARY if known else NOTHING
     else:
-        decision = _reuse(request, asked, found, now)
-    if asked and asked.has(b"only-if-cached") and not isinstance(decision, Serve):
+        decision = _reuse(request, asked, found, now, rule)
+    if asked and asked.has(b"only-if-cached") and not (rule.offline or isinstance(decision, Serve)):
         return ONLY_IF_CACHED
-    return decision
+    return _offline(decision, request, now, rule) if rule.offline else decision
 
 
-def serve_validated(stored: StoredResponse, request: RequestHead, *, now: float) -> Serve:
+def serve_validated(stored: StoredResponse, request: RequestHead, *, now: float, rule: Rule = NO_RULE) -> Serve:
     """The answer from ``stored``, which a 304 has just freshened (§4.3.3): 304 again, or the response itself."""
     meta = stored.meta
     age = current_age(meta, now)
-    return Serve(stored, _status(request, stored), age, freshness(meta).lifetime - age, stale=False, reason=VALIDATED)
+    ttl = _freshness(stored, request, rule).lifetime - age
+    return Serve(stored, _status(request, stored), age, ttl, stale=False, reason=VALIDATED)
 
 
 def _passes_by(request: RequestHead) -> Forward | None:
@@ -68,51 +95,101 @@ def _passes_by(request: RequestHead) -> Forward | None:
     if keys.method_kind(request.method) is None:
         return METHOD
     headers = request.headers
-    if b"range" in headers and request.method == "GET":
-        return RANGE
     if b"if-match" in headers or b"if-unmodified-since" in headers:
         return PRECONDITION
-    return CONTENT if has_content(headers) else None
+    # That of QUERY is part of the key (RFC 10008 §2.7).
+    return CONTENT if request.method != "QUERY" and has_content(headers) else None
 
 
-def _reuse(request: RequestHead, asked: CacheControl, found: StoredResponse, now: float) -> Decision:
+def _offline(decision: Decision, request: RequestHead, now: float, rule: Rule) -> Decision:
+    """``decision`` where nobody may be asked, in the background neither."""
+    if isinstance(decision, Forward | Refuse):
+        return NOTHING_OFFLINE
+    if isinstance(decision, Serve) and decision.reason is not stale.WHILE_REVALIDATE:
+        return decision
+    age = current_age(decision.stored.meta, now)
+    ttl = _freshness(decision.stored, request, rule).lifetime - age
+    return Serve(decision.stored, _status(request, decision.stored), age, ttl, stale=ttl <= 0, reason=OFFLINE)
+
+
+def _reuse(request: RequestHead, asked: CacheControl, found: StoredResponse, now: float, rule: Rule) -> Decision:
     meta = found.meta
-    said = cache_control.parse(meta.head.headers.get_all(b"cache-control"))
-    if meta.authorized and not allows_authorized(said):
+    said = controls.of_stored(meta)
+    shared_by_rule = meta.authorized and not allows_authorized(said)
+    if shared_by_rule and not rule.share_authorized:
         return AUTHORIZED
-    fresh = freshness(meta)
+    if rule.retention is not None and now - meta.response_time > rule.retention:
+        return RETENTION
+    fresh = _freshness(found, request, rule)
     age = current_age(meta, now)
+    if fresh.lifetime <= age:
+        return _while_stale(request, asked, said, found, fresh, age)
+    unwanted = _why_unwanted(request, asked, said, fresh, age, rule)
+    if unwanted is not None:
+        fwd = "stale" if unwanted is NO_CACHE else "request"
+        return Validate(found, validation.conditions(meta), fwd, unwanted)
+    reason = RULE_SHARE_AUTHORIZED if shared_by_rule else _why_fresh(request, asked, said, found, fresh, age, rule)
+    return Serve(found, _status(request, found), age, fresh.lifetime - age, stale=False, reason=reason)
+
+
+def _while_stale(
+    request: RequestHead, asked: CacheControl, said: CacheControl, found: StoredResponse, fresh: Freshness, age: int
+) -> Decision:
+    meta = found.meta
     if stale.wants_validation(request.headers, asked):
-        fwd = "request" if fresh.lifetime > age else "stale"
-        return Validate(found, validation.conditions(meta), fwd, REQUEST_NO_CACHE)
+        return Validate(found, validation.conditions(meta), "stale", REQUEST_NO_CACHE)
     if said.whole(b"no-cache"):
         return Validate(found, validation.conditions(meta), "stale", NO_CACHE)
-    if fresh.lifetime > age:
-        unwanted = _why_unwanted(request, asked, said, fresh, age)
-        if unwanted is not None:
-            return Validate(found, validation.conditions(meta), "request", unwanted)
-        return Serve(found, _status(request, found), age, fresh.lifetime - age, stale=False, reason=fresh.reason)
     allowed = _why_stale_allowed(asked, said, age - fresh.lifetime, age)
     if allowed is None:
-        return Validate(found, validation.conditions(meta), "stale", STALE)
+        why = fresh.reason if freshness(meta).lifetime > age else STALE
+        return Validate(found, validation.conditions(meta), "stale", why)
     return Serve(found, _status(request, found), age, fresh.lifetime - age, stale=True, reason=allowed)
 
 
 def _why_unwanted(
-    request: RequestHead, asked: CacheControl, said: CacheControl, fresh: Freshness, age: int
+    request: RequestHead, asked: CacheControl, said: CacheControl, fresh: Freshness, age: int, rule: Rule
 ) -> Reason | None:
     """Why this request does not take a response although it is fresh, or None when it does."""
-    if not fresh.explicit and personal(request.headers):
+    if stale.wants_validation(request.headers, asked) and not rule.ignore_reload:
+        return REQUEST_NO_CACHE
+    if said.whole(b"no-cache"):
+        return NO_CACHE
+    if not fresh.explicit and personal(request.headers, rule):
         return PERSONAL
     if not asked:
         return None
-    max_age = asked.seconds(b"max-age")
-    # Ages are whole seconds cut short, so an equal one may be past the limit; and max-age=0 is how browsers reload.
-    # A reload need not ask again for what the origin says will not change while it is fresh (RFC 8246 §2).
-    if max_age is not None and age >= max_age and not said.has(b"immutable"):
+    if _too_old(asked, said, age) and not rule.ignore_reload:
         return REQUEST_MAX_AGE
     min_fresh = asked.seconds(b"min-fresh", otherwise=MAX_DELTA)
     return REQUEST_MIN_FRESH if min_fresh is not None and fresh.lifetime - age < min_fresh else None
+
+
+def _too_old(asked: CacheControl, said: CacheControl, age: int) -> bool:
+    """Whether a fresh response is older than the client takes."""
+    max_age = asked.seconds(b"max-age")
+    # Ages are whole seconds cut short, so an equal one may be past the limit; and max-age=0 is how browsers reload.
+    # A reload need not ask again for what the origin says will not change while it is fresh (RFC 8246 §2).
+    return max_age is not None and age >= max_age and not said.has(b"immutable")
+
+
+def _why_fresh(
+    request: RequestHead,
+    asked: CacheControl,
+    said: CacheControl,
+    found: StoredResponse,
+    fresh: Freshness,
+    age: int,
+    rule: Rule,
+) -> Reason:
+    """What has a fresh response served: the rule where it would not be so without it."""
+    if rule is NO_RULE:
+        return fresh.reason
+    if rule.ignore_reload and (stale.wants_validation(request.headers, asked) or _too_old(asked, said, age)):
+        return IGNORE_RELOAD
+    plain = freshness(found.meta)
+    alike = plain.lifetime > age and _why_unwanted(request, asked, said, plain, age, rule) is None
+    return plain.reason if alike else fresh.reason
 
 
 def _why_stale_allowed(asked: CacheControl, said: CacheControl, staleness: int, age: int) -> Reason | None:
@@ -133,6 +210,12 @@ def _max_stale(asked: CacheControl) -> int:
     """The staleness that the client takes; max-stale without an argument means any (§5.2.1.2)."""
     seconds = asked.seconds(b"max-stale") or 0
     return seconds if asked.argument(b"max-stale") is not None else MAX_DELTA
+
+
+def _freshness(found: StoredResponse, request: RequestHead, rule: Rule) -> Freshness:
+    if rule is NO_RULE:
+        return freshness(found.meta)
+    return freshness(found.meta, rule, guess=not personal(request.headers, rule))
 
 
 def _status(request: RequestHead, stored: StoredResponse) -> int:

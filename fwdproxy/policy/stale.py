@@ -7,10 +7,11 @@ from typing import Final
 from fwdproxy.fields import cache_control
 from fwdproxy.fields.cache_control import CacheControl
 from fwdproxy.messages import Headers, RequestHead, StoredResponse
-from fwdproxy.policy import validation
+from fwdproxy.policy import controls, validation
 from fwdproxy.policy.decisions import PolicySettings, Reason, Serve
 from fwdproxy.policy.freshness import current_age, freshness
-from fwdproxy.policy.storing import allows_authorized
+from fwdproxy.policy.rules import NO_RULE, Rule
+from fwdproxy.policy.storing import allows_authorized, personal
 
 WHILE_REVALIDATE: Final = Reason("stale-while-revalidate", "RFC 5861 §3", "the origin lets it be served meanwhile")
 IF_ERROR: Final = Reason("stale-if-error", "RFC 5861 §4", "the origin fails, and it or the client allows this then")
@@ -49,21 +50,25 @@ def wants_validation(headers: Headers, directives: CacheControl) -> bool:
     return bool(pragma) and cache_control.parse(pragma).has(b"no-cache")
 
 
-def on_error(stored: StoredResponse, request: RequestHead, *, now: float, settings: PolicySettings) -> Serve | None:
+def on_error(
+    stored: StoredResponse, request: RequestHead, *, now: float, settings: PolicySettings, rule: Rule = NO_RULE
+) -> Serve | None:
     """The stored response as the answer when its origin failed (no response, or one of `ERRORS`); None: it may not be.
 
     ``now`` is in Unix seconds. The client's max-age and min-fresh give way (RFC 5861 §4), its no-cache does not.
     """
+    meta = stored.meta
     asked = cache_control.parse(request.headers.get_all(b"cache-control"))
-    said = cache_control.parse(stored.meta.head.headers.get_all(b"cache-control"))
-    if wants_validation(request.headers, asked) or (stored.meta.authorized and not allows_authorized(said)):
+    said = controls.of_stored(meta)
+    if wants_validation(request.headers, asked) or (meta.authorized and not allows_authorized(said, rule)):
+        return None
+    if rule.bypass or (rule.retention is not None and now - meta.response_time > rule.retention):
         return None
     allowed, reason = _error_window(said, asked, settings)
-    age = current_age(stored.meta, now)
-    ttl = freshness(stored.meta).lifetime - age
+    age = current_age(meta, now)
+    ttl = freshness(meta, rule, guess=not personal(request.headers, rule)).lifetime - age
     if allowed <= 0 or ttl + allowed <= 0:
         return None
-    meta = stored.meta
     status = validation.evaluate(request.headers, meta.head, request.method, received=meta.response_time)
     return Serve(stored, status, age, ttl, stale=ttl <= 0, reason=reason)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from fwdproxy.fields.connection import end_to_end
 from fwdproxy.fields.dates import parse_date, with_date
 from fwdproxy.fields.etags import AnyTag, EntityTag, parse_etag, parse_list, strong_match, weak_match
 from fwdproxy.messages import Field, Headers, ResponseHead, StoredMeta, StoredResponse
-from fwdproxy.policy import selection
+from fwdproxy.policy import controls, selection
+from fwdproxy.policy.decisions import PolicySettings
 from fwdproxy.policy.freshness import date_value, explicit
 from fwdproxy.policy.storing import response_forbids, storable_head
 
@@ -53,7 +55,7 @@ def evaluate(request_headers: Headers, response: ResponseHead, method: str, *, r
     then stands in for a missing Last-Modified and Date. If-None-Match takes precedence over If-Modified-Since; both
     count only where the request would get a 200, or a 206 to its Range (RFC 9110 §15.4.5).
     """
-    if method not in ("GET", "HEAD") or response.status not in (200, 206):
+    if method not in ("GET", "HEAD", "QUERY") or response.status not in (200, 206):
         return response.status
     tags = request_headers.get_all(b"if-none-match")
     if tags:
@@ -65,7 +67,12 @@ def evaluate(request_headers: Headers, response: ResponseHead, method: str, *, r
 
 
 def freshen(
-    stored: StoredMeta, not_modified: ResponseHead, *, request_time: float, response_time: float
+    stored: StoredMeta,
+    not_modified: ResponseHead,
+    *,
+    request_time: float,
+    response_time: float,
+    settings: PolicySettings,
 ) -> StoredMeta | None:
     """The stored response as the origin's 304 updates it (§4.3.4), or None when it is not to be used any more.
 
@@ -75,11 +82,16 @@ def freshen(
     """
     if not conditions(stored) or not _identifies(not_modified.headers, stored.head.headers):
         return None
-    return _updated(stored, not_modified, request_time, response_time)
+    return _updated(stored, not_modified, request_time, response_time, settings)
 
 
 def freshen_from_head(
-    stored: StoredResponse, response: ResponseHead, *, request_time: float, response_time: float
+    stored: StoredResponse,
+    response: ResponseHead,
+    *,
+    request_time: float,
+    response_time: float,
+    settings: PolicySettings,
 ) -> StoredMeta | None:
     """The stored response as a HEAD response updates it (§4.3.5), or None when it has to be dropped.
 
@@ -97,7 +109,7 @@ def freshen_from_head(
         return None
     if received.combined(b"content-encoding") != kept.combined(b"content-encoding"):
         return None
-    return _updated(meta, response, request_time, response_time)
+    return _updated(meta, response, request_time, response_time, settings)
 
 
 def _identifies(received: Headers, kept: Headers) -> bool:
@@ -120,27 +132,30 @@ def _same_tag(received: EntityTag | None, kept: EntityTag | None) -> bool:
 
 
 def _updated(
-    stored: StoredMeta, response: ResponseHead, request_time: float, response_time: float
+    stored: StoredMeta, response: ResponseHead, request_time: float, response_time: float, settings: PolicySettings
 ) -> StoredMeta | None:
     """The stored head with the fields of ``response`` in the place of its own (§3.2)."""
-    if response_forbids(replace(response, status=stored.head.status)) is not None:
+    update = with_date(end_to_end(response.headers).without(_NOT_UPDATED), response_time)
+    # The old Age is no part of how old the response is now.
+    headers = stored.head.headers.without(update.names() | {b"age"}).adding(*update)
+    # Of all the fields together: a 304 need not repeat a targeted field (RFC 9110 §15.4.5), which governs all the same.
+    lines = controls.governing(headers, settings.targets)
+    if response_forbids(replace(response, status=stored.head.status), lines) is not None:
         return None
     nominated = selection.nominated_fields(response.headers)
     if b"vary" in response.headers and nominated != tuple(name for name, _ in stored.nominated):
         return None
-    update = with_date(storable_head(response).headers.without(_NOT_UPDATED), response_time)
-    # The old Age is no part of how old the response is now.
-    kept = stored.head.headers.without(update.names() | {b"age"})
-    # Once more: the new directives may name fields that were stored before.
-    headers = storable_head(replace(stored.head, headers=kept.adding(*update))).headers
-    guessed = explicit(headers, response_time) is None
+    head = storable_head(replace(stored.head, headers=headers), lines)
+    guessed = explicit(head.headers, response_time, lines) is None
     return replace(
         stored,
-        head=replace(stored.head, headers=headers),
+        head=head,
         request_time=request_time,
         response_time=response_time,
         heuristic_lifetime=stored.heuristic_lifetime if guessed else None,
-        heuristic_reason=stored.heuristic_reason if guessed else "",
+        # What names a heuristic goes with its lifetime; why nothing was guessed stays true.
+        heuristic_reason="" if stored.heuristic_lifetime is not None and not guessed else stored.heuristic_reason,
+        controls=lines,
     )
 
 

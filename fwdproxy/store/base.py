@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fwdproxy.errors import StoreError
-from fwdproxy.messages import BodyRef, CacheKey, Headers, Nominated, StoredMeta, StoredResponse
+from fwdproxy.messages import BodyRef, CacheKey, Headers, Nominated, Span, StoredMeta, StoredPart, StoredResponse
+from fwdproxy.store.purging import PurgeRule
 
 
 class BrokenBody(StoreError):
@@ -20,7 +21,7 @@ class BrokenBody(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of the responses that Vary keeps apart under a key. ``etag`` is the stored ETag value, or None."""
+    """One of the whole responses that Vary keeps apart under a key. ``etag`` is the stored ETag value, or None."""
 
     ident: str
     nominated: Nominated
@@ -32,13 +33,16 @@ class Found:
     """The answer of a lookup.
 
     ``best``: the most recent stored response whose selection matches the request (RFC 9111 §4.1), or None.
-    ``known``: something is stored for the key, matching or not (with no ``best``: a vary-miss).
+    ``known``: something is stored for the key, matching or not (with no ``best`` and no ``parts``: a vary-miss).
     ``others``: the stored variants that were not chosen, for their entity tags (RFC 9111 §4.3.1).
+    ``parts``: where the most recent one is partial, it and what else is stored of the same representation (one strong
+    entity tag, §3.3), by start; they may overlap. Policy looks at the meta of the one received last.
     """
 
     best: StoredResponse | None = None
     known: bool = False
     others: tuple[Variant, ...] = ()
+    parts: tuple[StoredPart, ...] = ()
 
 
 NOTHING = Found()
@@ -53,8 +57,51 @@ class StoreStats:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A stored response as people see it listed. ``length``: bytes of its body as it lies there.
+
+    ``part``: it is partial, its body being this span of a representation of so many bytes. ``used``: when it was
+    stored or used last, Unix seconds, as far as that is written down. ``outdated``: purged, and not deleted yet.
+    """
+
+    key: CacheKey
+    ident: str
+    meta: StoredMeta
+    length: int
+    part: tuple[Span, int] | None
+    used: float
+    outdated: bool
+
+
+Cursor = bytes
+"""Where a page or a piece of work begins; the first one at ``b""``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of what is stored. ``next``: where the next page begins, None when there is none."""
+
+    items: tuple[Listed, ...]
+    next: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A piece of the work of checking all that is stored.
+
+    ``checked``: responses; ``bytes``: of their bodies. ``removed``: the URIs of what was rotten, or what else names it.
+    ``next``: where the next piece begins, None when all is done.
+    """
+
+    checked: int
+    bytes: int
+    removed: tuple[str, ...]
+    next: Cursor | None
+
+
 class BodyReader(Protocol):
-    """Reads one body from its start, once. Close it always: it may hold a file open."""
+    """Reads one body to its end, once. Close it always: it may hold a file open."""
 
     async def read(self, limit: int = 65536) -> bytes:
         """Up to ``limit`` bytes, ``b""`` at the complete end; waits while a growing body has no more yet.
@@ -106,12 +153,23 @@ class Fill(Protocol):
         """
         ...
 
-    def abort(self, why: str) -> None:
-        """The message ended early: readers get FillAborted(``why``), nothing is stored. Harmless after the end."""
+    def abort(self, why: str, *, keep: bool = False) -> None:
+        """The message ended early: readers get what has arrived and then FillAborted(``why``). Harmless after the end.
+
+        Nothing is stored, unless ``keep`` is set and the message declared its length: then what has arrived becomes a
+        stored part, in the store's own time. Whoever sets it vouches for a strong entity tag (RFC 9111 §3.3).
+        """
         ...
 
-    def reader(self) -> BodyReader:
-        """A new reader from the first byte; any number of them, while the fill grows and after its end."""
+    def forbid(self, why: str) -> None:
+        """Pass the message on to the readers, but don't store it. The first reason given becomes the `obstacle`."""
+        ...
+
+    def reader(self, start: int = 0) -> BodyReader:
+        """A new reader from the byte ``start`` of this message; any number of them, as it grows and after its end.
+
+        A reader that is ahead of what has arrived waits for it.
+        """
         ...
 
 
@@ -126,8 +184,23 @@ class Store(Protocol):
         """
         ...
 
-    def open_fill(self, key: CacheKey, meta: StoredMeta, length: int | None) -> Fill:
-        """Begin to receive a response. ``length``: bytes of content its framing declares, None when it doesn't."""
+    def open_fill(
+        self,
+        key: CacheKey,
+        meta: StoredMeta,
+        length: int | None,
+        *,
+        part: tuple[Span, int] | None = None,
+        moment: int = 0,
+        expires: float | None = None,
+    ) -> Fill:
+        """Begin to receive a response. ``length``: bytes of content its framing declares, None when it doesn't.
+
+        ``part``: it is partial, its content being this span (of ``length`` bytes) of a representation of so many bytes;
+        ``meta`` then has the head that the whole 200 would have. It is found as one of `Found.parts`, or as any other
+        when it turns out to be the whole. ``moment``: what the purge counter was before the request was sent.
+        ``expires``: Unix seconds from which on nothing of it may be found.
+        """
         ...
 
     async def freshen(self, stored: StoredResponse, meta: StoredMeta) -> None:
@@ -139,15 +212,57 @@ class Store(Protocol):
         ...
 
     async def invalidate(self, keys: Sequence[CacheKey]) -> None:
-        """Forget all that is stored for ``keys`` and keep fills under way for them from being stored (RFC 9111 §4.4).
+        """Forget all that is stored for the vantages and URIs of ``keys``, whatever the kind (RFC 9111 §4.4).
 
+        Fills under way for them are kept from being stored, too.
         In force for every process on the store before it returns. Where the disk refuses, for this process alone; then
         that is logged, because the request that caused it has succeeded all the same.
         """
         ...
 
-    def open_body(self, body: BodyRef) -> BodyReader:
-        """A reader of a stored body, which later eviction can't cut. Raises BrokenBody: treat as a miss."""
+    def open_body(self, body: BodyRef, start: int = 0) -> BodyReader:
+        """A reader of a stored body from the byte ``start`` on, which later eviction can't cut.
+
+        Raises BrokenBody: treat as a miss.
+        """
+        ...
+
+    def moment(self) -> int:
+        """How many purges there have been; to be taken before a request is sent, and given to `open_fill`."""
+        ...
+
+    async def purge(self, rule: PurgeRule) -> None:
+        """Outdate all that ``rule`` names and that was asked for before now; fills under way too.
+
+        In force for every process on the store before it returns, and after any restart; what is outdated is deleted
+        in the background. Raises StoreError when it can't be written down: then nothing is purged.
+        """
+        ...
+
+    async def note(self, name: str) -> bytes | None:
+        """The value kept under ``name``, a name of the exchange's choice. None when there is none (any more)."""
+        ...
+
+    def set_note(self, name: str, value: bytes | None) -> None:
+        """Keep a value of up to 4 KB (a larger one isn't kept), with None none. It may be lost like any response.
+
+        This process sees it at once, others within about a second. A purge of everything outdates it.
+        """
+        ...
+
+    async def browse(self, *, prefix: str = "", host: str = "", after: bytes = b"", limit: int = 200) -> Page:
+        """What is stored for URIs that begin with ``prefix``, of ``host`` (with a dot before it: and all below it).
+
+        ``after``: the `Page.next` of the page before. What is stored for one URI stays together, so a page may have
+        some more than ``limit``. Raises StoreError when the store can't be read.
+        """
+        ...
+
+    async def verify(self, *, after: bytes = b"", limit: int = 50) -> Verified:
+        """Check the next ``limit`` rows and their bodies, and remove what isn't as it was stored.
+
+        ``after``: the `Verified.next` of the piece before. Raises StoreError when the store can't be read.
+        """
         ...
 
     def stats(self) -> StoreStats:

@@ -153,9 +153,9 @@ class MemoryReader:
 
     __slots__ = ("_body", "_position")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, start: int = 0) -> None:
         self._body = body
-        self._position = 0
+        self._position = start
 
     async def read(self, limit: int = 65536) -> bytes:
         """See BodyReader."""
@@ -173,15 +173,15 @@ class MemoryReader:
 
 
 class FileReader:
-    """A BodyReader of a finished body file; takes over the caller's hold on ``file``."""
+    """A BodyReader of a finished body file from ``start`` on; takes over the caller's hold on ``file``."""
 
     __slots__ = ("_file", "_io", "_length", "_position")
 
-    def __init__(self, io: FileIO, file: OpenFile, length: int) -> None:
+    def __init__(self, io: FileIO, file: OpenFile, length: int, start: int = 0) -> None:
         self._io = io
         self._file: OpenFile | None = file
         self._length = length
-        self._position = 0
+        self._position = start
 
     async def read(self, limit: int = 65536) -> bytes:
         """See BodyReader."""

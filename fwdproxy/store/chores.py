@@ -1,10 +1,11 @@
-"""What the writer thread does between commits: access times, eviction, and sweeping up after a killed process."""
+"""What the writer thread does between commits: access times, eviction, notes, and sweeping up."""
 
 from __future__ import annotations
 
 import logging
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import batched
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Final
 import diskcache
 
 from fwdproxy.store import eviction, records
-from fwdproxy.store.index import Index, RefusedRow
+from fwdproxy.store.index import Index, RefusedRow, StoredRow
+from fwdproxy.store.notes import Notes
 from fwdproxy.store.records import UnreadableRecord, VariantList
+from fwdproxy.store.sweeping import Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +41,27 @@ class Chores:
     """The background work of one store, a bounded piece at a time.
 
     ``folder``: where the body files lie. ``limit``: bytes allowed. ``filling`` tells the bytes of the fills under way,
-    which take disk space too. ``sweep``: look for files without a row, as a killed process leaves them.
+    which take disk space too. ``sweep``: look for files without a row, as a killed process leaves them. ``notes`` are
+    to be written; ``sweeper`` deletes what has expired or was purged.
     """
 
     def __init__(
-        self, index: Index, folder: Path, *, limit: int, epoch: int, filling: Callable[[], int], sweep: bool
+        self,
+        index: Index,
+        folder: Path,
+        *,
+        limit: int,
+        epoch: int,
+        filling: Callable[[], int],
+        sweep: bool,
+        notes: Notes,
+        sweeper: Sweeper,
     ) -> None:
         self._index = index
+        self._folder = folder
+        self._notes = notes
+        self._sweeper = sweeper
+        self._doomed: deque[StoredRow] = deque()
         self._limit = limit
         self._epoch = epoch
         self._filling = filling
@@ -53,9 +70,19 @@ class Chores:
         self._flush_at = time.monotonic() + FLUSH
         self._check_at = 0.0
         self._evicting = False
-        self._unswept: Iterator[Path] = iter(sorted(folder.glob("[0-9a-f][0-9a-f]")) if sweep else ())
+        self._unswept: Iterator[Path] = iter(())
+        if sweep:
+            self.sweep_files()
 
     # Called on the event loop
+
+    def sweep_files(self) -> None:
+        """Look through all files, in the background, for those that no row owns."""
+        self._unswept = iter(sorted(self._folder.glob("[0-9a-f][0-9a-f]")))
+
+    def doom(self, row: StoredRow) -> None:
+        """Delete a row, in the background, if it is still as it was read."""
+        self._doomed.append(row)
 
     def note_use(self, row: bytes, now: float) -> None:
         """A row was used at ``now``, Unix seconds."""
@@ -79,13 +106,25 @@ class Chores:
                 self._flush()
                 self._flush_at = now + FLUSH
             if last:
+                self._notes.flush()
                 return 0.0
             busy = self._keep_limit(now)
             busy = self._sweep() or busy
+            self._notes.flush()
+            self._delete_doomed()
+            pause = self._sweeper.do()
         except (sqlite3.Error, diskcache.Timeout, OSError) as error:
             log.warning("the store's chores are put off: %s", str(error) or "another process holds the lock")
             return PAUSE
-        return 0.0 if busy else PAUSE
+        return 0.0 if busy else min(pause, PAUSE)
+
+    def _delete_doomed(self) -> None:
+        while self._doomed:
+            row = self._doomed.popleft()
+            with self._index.group():
+                now = self._index.rows([row.key]).get(row.key)
+                if now is not None and now.value == row.value:
+                    self._index.discard([row.key])
 
     def _flush(self) -> None:
         uses = [self._uses.popitem() for _ in range(len(self._uses))]  # while the loop may be adding to it

@@ -12,7 +12,10 @@ from typing import Final
 import diskcache
 
 from fwdproxy.store.changes import Change, Forget, Freshen, Pending, Put, Remove
+from fwdproxy.store.enforcing import Purges
 from fwdproxy.store.index import Index, is_damage
+from fwdproxy.store.purging import RuleSet
+from fwdproxy.store.records import ResponseRecord, cache_key
 from fwdproxy.store.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -44,8 +47,9 @@ class Trouble:
 class Committer:
     """Writes groups of changes, and takes them off the pending ones."""
 
-    def __init__(self, index: Index, rows: Rows, pending: Pending, trouble: Trouble) -> None:
+    def __init__(self, index: Index, rows: Rows, pending: Pending, trouble: Trouble, purges: Purges) -> None:
         self._index = index
+        self._purges = purges
         self._rows = rows
         self._pending = pending
         self._trouble = trouble
@@ -57,8 +61,11 @@ class Committer:
         going: list[Change] = [change for change in group if isinstance(change, Remove | Forget)]
         try:
             with self._index.group():
+                rules = self._purges.certain()
                 for change in group:
-                    self._rows.apply(change, now)
+                    # A purge's sweep may have passed the row already; so nothing outdated may come after it.
+                    if not (isinstance(change, Put) and _is_outdated(change.record, rules)):
+                        self._rows.apply(change, now)
         except diskcache.Timeout as error:
             self._trouble.note(error)
             return list(group)
@@ -90,3 +97,9 @@ class Committer:
             if isinstance(change, Put) and change.source is not None:
                 with contextlib.suppress(OSError):  # then the next opening removes it
                     change.source.unlink(missing_ok=True)  # it is still there when the response wasn't stored
+
+
+def _is_outdated(record: ResponseRecord, rules: RuleSet) -> bool:
+    if record.moment >= rules.newest:
+        return False
+    return rules.outdates(cache_key(record.key).uri, record.fields, record.moment, swept=0)

@@ -1,10 +1,12 @@
-"""A message being received: in memory while it is small, else in a file outside diskcache's folder.
+"""A message being received, by one writer and for any number of readers.
 
-One writer appends; any number of readers follow from the first byte. Bytes go through two buffers: one is being
-written by a thread while the other collects, and readers get at both, so they are not held up by the disk. When
-the disk fails (or the body grows too large to be stored) the fill becomes a pipe: what is on disk stays readable, the
-rest is kept in a bounded window that the slowest reader moves on. The writer waits for that reader as long as nobody
-else wants to go on: so a client that reads slowly slows its origin down, as it would without a proxy.
+The readers follow from wherever they like. When the disk fails (or the body grows too large to be stored) the fill
+becomes a pipe: what is on disk stays readable, the rest is kept in a bounded window that the slowest reader moves on.
+The writer waits for that reader as long as nobody else wants to go on: so a client that reads slowly slows its origin
+down, as it would without a proxy.
+
+A message that ends early may leave a part behind (RFC 9111 §3.3): its readers are told at once, and what has arrived is
+written out and committed after them.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from pathlib import Path
 from typing import Final
 
 from fwdproxy.errors import FillAborted
-from fwdproxy.store.bodies import FileIO, OpenFile, digest_of, new_digest
+from fwdproxy.messages import Span
+from fwdproxy.store.bodies import FileIO
+from fwdproxy.store.spool import BATCH, Spool
 
 log = logging.getLogger(__name__)
 
 INLINE_LIMIT: Final = 32 * 1024
 """Bodies below this many bytes lie in the row itself."""
 
-BATCH: Final = 256 * 1024
 WINDOW: Final = 1024 * 1024
 """Bytes that a pipe keeps for its slowest reader."""
 
@@ -44,9 +47,11 @@ class State(enum.Enum):
 class DiskFill:
     """A Fill. Open the first reader before the first write: a pipe keeps nothing for readers who come later.
 
-    ``folder``: where the file of a large body is made, on the store's file system. ``largest``: bytes above which a
-    body isn't stored. ``commit`` is awaited when a fill that is to be stored is complete, before readers see the end;
-    ``ended`` is called once, when the fill is complete or aborted. ``patience``: see PATIENCE.
+    ``folder``: where the file of a large body is made, on the store's file system. ``part``: what is received is this
+    span of a representation of so many bytes. ``largest``: bytes above which a body isn't stored. ``commit`` is awaited
+    when a fill that is to be stored is complete, before readers see the end. ``cut`` is called when an aborted fill is
+    to be kept as a part: `save` must then be awaited. ``ended`` is called once, when nothing more happens to the fill.
+    ``look`` is called before the fill says whether it will be stored, and may forbid it. ``patience``: see PATIENCE.
     """
 
     def __init__(
@@ -56,30 +61,30 @@ class DiskFill:
         io: FileIO,
         *,
         length: int | None,
+        part: tuple[Span, int] | None = None,
         largest: int,
         commit: Callable[[DiskFill], Awaitable[None]],
+        cut: Callable[[DiskFill], None],
         ended: Callable[[DiskFill], None],
+        look: Callable[[], None] = lambda: None,
         patience: float = PATIENCE,
     ) -> None:
         self.ident = ident
-        self.received = 0
-        self._folder = folder
-        self._io = io
+        self._spool = Spool(folder / ident, io, self._written)
         self._length = length
+        self._part = part
         self._largest = largest
         self._commit = commit
+        self._cut = cut
         self._ended = ended
+        self._look = look
         self._patience = patience
         self._state = State.GROWING
+        self._committing = False
+        self._saving = False  # it is aborted, and what has arrived is being kept
         self._why = ""
         self.obstacle = ""
         self._pipe = False
-        self._file: OpenFile | None = None
-        self._on_disk = 0  # bytes [0, _on_disk) can be read from the file
-        self._job: asyncio.Future[tuple[int, OSError | None]] | None = None
-        self._leaving = bytearray()  # being written; begins where the file ends
-        self._kept = bytearray()  # ends with the last byte received; only a pipe has a gap before it
-        self._digest = new_digest()
         self._readers: weakref.WeakSet[FillReader] = weakref.WeakSet()
         self._hungry = 0  # readers that have read everything and wait for more
         self._grown = asyncio.Event()
@@ -90,8 +95,14 @@ class DiskFill:
     # What the writer of the fill calls
 
     @property
+    def received(self) -> int:
+        """See Fill."""
+        return self._spool.received
+
+    @property
     def will_store(self) -> bool:
         """See Fill."""
+        self._look()
         return not self.obstacle and self._state is not State.ABORTED
 
     async def write(self, chunk: bytes) -> None:
@@ -100,14 +111,14 @@ class DiskFill:
         if self._length is not None and self.received + len(chunk) > self._length:
             self.abort(f"more than the declared {self._length} bytes came")
             self._must_grow()
-        self._kept += chunk
-        self.received += len(chunk)
-        if self.received > self._largest and not self._pipe:
+        spool = self._spool
+        spool.append(chunk)
+        if spool.received > self._largest:
             self._become_pipe(f"more than {self._largest} bytes are more than the store takes")
         self._wake()
-        if self._file is None and not self._pipe and self.received >= INLINE_LIMIT:
-            self._file = OpenFile.new(str(self.path))
-        if self._file is not None and not self._pipe and len(self._kept) >= BATCH:
+        if spool.received >= INLINE_LIMIT and not self._pipe:
+            spool.to_file()
+        if spool.has_file and not self._pipe and spool.in_memory >= BATCH:
             await self._write_out()
         if self._pipe:
             await self._wait_for_readers()
@@ -118,28 +129,37 @@ class DiskFill:
         if self._length is not None and self.received != self._length:
             self.abort(f"{self.received} bytes came, {self._length} were declared")
             self._must_grow()
-        while self._file is not None and not self._pipe and (self._job or self._kept):
+        while self._has_more_to_write():
             await self._write_out()
             self._must_grow()
         if self.will_store:
+            self._committing = True
             await self._commit(self)
             self._must_grow()
         if not self.will_store:
-            self._unlink()
+            self._spool.unlink()
         self._state = State.COMPLETE
-        self._end()
+        self._wake_all()
+        self._ended(self)
 
-    def abort(self, why: str) -> None:
+    def abort(self, why: str, *, keep: bool = False) -> None:
         """See Fill."""
-        if self._state is State.GROWING:
-            self._state = State.ABORTED
-            self._why = why
-            self._unlink()
-            self._end()
+        if self._state is not State.GROWING:
+            return
+        self._state = State.ABORTED
+        self._why = why
+        worth_it = self._length is not None and self.received > 0 and not self.obstacle
+        self._saving = keep and worth_it and not self._committing
+        self._wake_all()
+        if self._saving:
+            self._cut(self)
+        else:
+            self._spool.unlink()
+            self._ended(self)
 
-    def reader(self) -> FillReader:
+    def reader(self, start: int = 0) -> FillReader:
         """See Fill."""
-        reader = FillReader(self)
+        reader = FillReader(self, start)
         self._readers.add(reader)
         return reader
 
@@ -148,84 +168,86 @@ class DiskFill:
     @property
     def path(self) -> Path:
         """Where the body is written when it is large."""
-        return self._folder / self.ident
+        return self._spool.path
+
+    @property
+    def wanted(self) -> bool:
+        """Is what has arrived to be stored: as a whole, or because it is kept as a part?"""
+        return not self.obstacle and (self._state is not State.ABORTED or self._saving)
+
+    async def save(self) -> None:
+        """Store what had arrived of an aborted fill: to be awaited once after ``cut``, in a task of the store's."""
+        try:
+            while self._has_more_to_write() and not self.obstacle:
+                await self._write_out()
+            if not self.obstacle:
+                await self._commit(self)
+        finally:
+            self._saving = False
+            if self.obstacle:
+                self._spool.unlink()
+            self._ended(self)
 
     def forbid(self, why: str) -> None:
-        """Don't store this one when it is complete (it was invalidated meanwhile)."""
+        """See Fill."""
         self.obstacle = self.obstacle or why
+
+    @property
+    def part(self) -> tuple[Span, int] | None:
+        """What the bytes received are, when the fill ends now: a span of so many bytes, or None for all of them."""
+        if self._part is not None:
+            start, complete = self._part[0].start, self._part[1]
+        elif self._length is None:
+            return None
+        else:
+            start, complete = 0, self._length
+        span = Span(start, start + self.received)
+        return None if span == Span(0, complete) else (span, complete)
 
     @property
     def on_disk(self) -> int:
         """Bytes that the fill takes on disk now."""
-        return self._on_disk
+        return self._spool.on_disk
 
     def digest(self) -> bytes:
         """BLAKE2b-128 of a body that is complete."""
-        return digest_of(self._kept) if self._file is None else self._digest.digest()
+        return self._spool.digest()
 
     def inline(self) -> bytes | None:
         """The body when it is small, None when it lies in the file ``path``."""
-        return bytes(self._kept) if self._file is None else None
+        return self._spool.inline()
 
-    # Between memory and file
+    # Onto the disk
 
     async def _write_out(self) -> None:
-        """Start writing what is kept, after waiting for the write before it: two buffers, never more."""
-        if self._job is not None:
-            await asyncio.wait((self._job,))  # doesn't cancel the job when this task is cancelled
-        file = self._file
-        if file is not None and self._state is State.GROWING and not self._pipe and self._job is None and self._kept:
-            self._leaving, self._kept = self._kept, bytearray()
-            self._job = self._io.write(file, self._leaving, self._on_disk, self._digest)
-            self._job.add_done_callback(self._written)
+        """Begin to write what is in memory, after waiting for the write before it: two buffers, never more."""
+        await self._spool.wait_written()
+        if not self._pipe and (self._state is State.GROWING or self._saving):
+            self._spool.begin_write()
 
-    def _written(self, job: asyncio.Future[tuple[int, OSError | None]]) -> None:
-        # The first callback of the job, so it runs before whoever waits for the job goes on.
-        self._job = None
-        written, fault = (0, None) if job.cancelled() else job.result()
-        self._on_disk += written
-        leaving, self._leaving = self._leaving, bytearray()
-        if not self.will_store:
-            self._unlink()  # it may only just have been made
+    def _written(self, fault: OSError | None) -> None:
+        if not self.wanted:
+            self._spool.unlink()  # it may only just have been made
         if fault is not None:
-            left = leaving[written:]
-            if self._on_disk + len(left) == self._kept_from():  # else no reader needs it any more
-                self._kept[:0] = left
             log.warning("a response passes without being stored, the disk failed: %s", fault)
             self._become_pipe(f"the disk failed: {fault}")
             self._wake()
 
+    def _has_more_to_write(self) -> bool:
+        spool = self._spool
+        return spool.has_file and not self._pipe and (spool.busy or spool.in_memory > 0)
+
     def _become_pipe(self, why: str) -> None:
-        if self._state is State.GROWING and not self._pipe:
+        if (self._state is State.GROWING or self._saving) and not self._pipe:
             self._pipe = True
             self.forbid(why)
-            self._unlink()
-
-    def _unlink(self) -> None:
-        """Take the unfinished file's name away; who holds it open can still read it."""
-        if self._file is not None:
-            try:
-                self.path.unlink(missing_ok=True)
-            except OSError as error:  # the next opening of the store removes it
-                log.warning("can't delete the unfinished body %s: %s", self.path, error)
+            self._spool.unlink()
 
     # Readers
 
     async def bytes_at(self, position: int, limit: int) -> bytes:
         """Up to ``limit`` of the bytes received after ``position``. Raises FillAborted when they aren't kept."""
-        if self._file is not None and position < self._on_disk:
-            try:
-                piece = await self._io.read(self._file, min(limit, self._on_disk - position), position)
-            except OSError as error:
-                raise FillAborted(f"what was received can't be read back: {error}") from None
-            if not piece:
-                raise FillAborted("what was received has gone from the disk")
-            return piece
-        if position >= self._kept_from():
-            return _slice(self._kept, position - self._kept_from(), limit)
-        if self._on_disk <= position < self._on_disk + len(self._leaving):
-            return _slice(self._leaving, position - self._on_disk, limit)
-        raise FillAborted("this part of the body was only passed on, not kept")
+        return await self._spool.read(position, limit)
 
     async def wait_beyond(self, position: int) -> bool:
         """Wait until more than ``position`` bytes are there (True) or the complete end is (False); else FillAborted."""
@@ -253,8 +275,8 @@ class DiskFill:
 
     async def _wait_for_readers(self) -> None:
         """Keep a pipe's memory within its window."""
-        self._trim(self._slowest())
-        while len(self._kept) > WINDOW and self._state is State.GROWING:
+        self._spool.trim(self._slowest())
+        while self._spool.in_memory > WINDOW and self._state is State.GROWING:
             self._moved.clear()
             try:
                 async with asyncio.timeout(self._patience):
@@ -262,7 +284,7 @@ class DiskFill:
             except TimeoutError:
                 if self._hungry:
                     self._leave_behind(self.received - WINDOW)
-            self._trim(self._slowest())
+            self._spool.trim(self._slowest())
         self._must_grow()
 
     def _leave_behind(self, position: int) -> None:
@@ -272,14 +294,6 @@ class DiskFill:
 
     def _slowest(self) -> int:
         return min((reader.position for reader in self._readers), default=self.received)
-
-    def _kept_from(self) -> int:
-        return self.received - len(self._kept)
-
-    def _trim(self, position: int) -> None:
-        surplus = position - self._kept_from()
-        if surplus > 0:
-            del self._kept[:surplus]
 
     def _wake(self) -> None:
         grown, self._grown = self._grown, asyncio.Event()
@@ -291,15 +305,9 @@ class DiskFill:
         if self._state is not State.GROWING:
             raise FillAborted(self._why or "the fill has ended")
 
-    def _end(self) -> None:
+    def _wake_all(self) -> None:
         self._wake()
         self._moved.set()
-        self._ended(self)
-
-    def __del__(self) -> None:
-        # Not earlier: a reader may be opened, and read, as long as someone has the fill.
-        if self._file is not None:
-            self._file.release()
 
 
 class FillReader:
@@ -307,9 +315,9 @@ class FillReader:
 
     __slots__ = ("__weakref__", "_fill", "position")
 
-    def __init__(self, fill: DiskFill) -> None:
+    def __init__(self, fill: DiskFill, start: int) -> None:
         self._fill: DiskFill | None = fill
-        self.position = 0
+        self.position = start
 
     async def read(self, limit: int = 65536) -> bytes:
         """See BodyReader."""
@@ -328,8 +336,3 @@ class FillReader:
         fill, self._fill = self._fill, None
         if fill is not None:
             fill.leave(self)
-
-
-def _slice(buffer: bytearray, start: int, limit: int) -> bytes:
-    with memoryview(buffer) as view:
-        return bytes(view[start : start + limit])

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,21 @@ log = logging.getLogger(__name__)
 
 DATABASE: Final = "cache.db"
 
-# diskcache's numbers for what a row holds; 4 is a pickle. A list is raw bytes too, and counted apart.
+# diskcache's numbers for what a row holds; 4 is a pickle. Lists and notes are raw bytes too, and counted apart.
 MODE_RAW: Final = 1
 MODE_FILE: Final = 2
 MODE_PICKLE: Final = 4
 MODE_LIST: Final = 8
+MODE_NOTE: Final = 16
+
+_MODES: Final = (MODE_RAW, MODE_FILE, MODE_LIST, MODE_NOTE)
 
 PATIENCE: Final = 5.0  # seconds the writer waits for another process's transaction
 SHORT_PATIENCE: Final = 0.02  # seconds a lookup waits, on the event loop, for another process's lock
+
+_BETWEEN: Final = "key >= ? AND key < ? AND raw = 1"
+# A value of another type would fail the whole query when it can't be decoded.
+_STORED_ROW: Final = "key, CASE typeof(value) WHEN 'blob' THEN value END, mode, tag, access_time"
 
 _SETTINGS: Final = {
     "statistics": 0,
@@ -66,6 +74,23 @@ class Listed:
     """A value that is the list of a key's variants."""
 
     record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A value that is a note, no response nor a part of one."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row as it lies there. ``value``: None when it is nothing that this store writes. ``used``: Unix seconds."""
+
+    key: bytes
+    value: bytes | None
+    epoch: int
+    used: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +132,15 @@ class PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
                 return length, MODE_FILE, name, record
             case Listed(record):
                 return 0, MODE_LIST, None, record
+            case Noted(note):
+                return 0, MODE_NOTE, None, note
             case bytes() | str() | int():
                 return 0, MODE_RAW, None, value
         raise TypeError(f"a value must be bytes, str, int or a file, not {type(value).__name__}")
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         """What a row holds. The file beside a record is opened by whoever needs it, by the name in the record."""
-        if mode in (MODE_RAW, MODE_FILE, MODE_LIST):
+        if mode in _MODES:
             return value
         raise RefusedRow("a row is marked as pickle" if mode == MODE_PICKLE else f"a row has the unknown mode {mode}")
 
@@ -165,8 +192,18 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)",
             "CREATE INDEX IF NOT EXISTS Cache_filename ON Cache (filename) WHERE filename IS NOT NULL",
             f"CREATE INDEX IF NOT EXISTS Cache_list ON Cache (mode) WHERE mode = {MODE_LIST}",
+            f"CREATE INDEX IF NOT EXISTS Cache_note ON Cache (mode) WHERE mode = {MODE_NOTE}",
         ):
             self._sql_retry(statement)
+
+    def prepare(self, statements: Iterable[str]) -> None:
+        """Make tables beside diskcache's own. Raises sqlite3.Error."""
+        for statement in statements:
+            self._sql_retry(statement)
+
+    def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows that a statement on those tables gives. Raises sqlite3.Error."""
+        return list(self._sql(statement, values).fetchall())
 
     def find(self, row: bytes) -> tuple[bytes, int] | None:
         """(value, epoch) of a row, or None. Raises RefusedRow, and sqlite3.Error when the database can't be read."""
@@ -219,6 +256,46 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             self.disk.remove(name)
         self._sql(f"DELETE FROM Cache WHERE {which}", rows)  # noqa: S608
 
+    def after(self, row: bytes, count: int) -> list[StoredRow]:
+        """The ``count`` rows that come next after ``row``, expired ones too."""
+        query = f"SELECT {_STORED_ROW} FROM Cache WHERE raw = 1 AND key > ? ORDER BY key LIMIT ?"  # noqa: S608
+        return [_stored_row(*each) for each in self._sql(query, (row, count)).fetchall()]
+
+    def rows(self, keys: Sequence[bytes]) -> dict[bytes, StoredRow]:
+        """Some of up to some hundred rows: those that are there and haven't expired."""
+        query = (
+            f"SELECT {_STORED_ROW} FROM Cache WHERE raw = 1 AND key IN ({','.join('?' * len(keys))})"  # noqa: S608
+            " AND (expire_time IS NULL OR expire_time > ?)"
+        )
+        found = self._sql(query, (*keys, time.time())).fetchall()
+        return {each[0]: _stored_row(*each) for each in found}
+
+    def keys_after(self, row: bytes, end: bytes, count: int) -> list[bytes]:
+        """The keys of the ``count`` rows that come next after ``row``, up to, not including, ``end``."""
+        query = "SELECT key FROM Cache WHERE raw = 1 AND key > ? AND key < ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._sql(query, (row, end, count)).fetchall()]
+
+    def expired(self, now: float, count: int) -> list[StoredRow]:
+        """Up to ``count`` rows that should have been gone before ``now``."""
+        query = f"SELECT {_STORED_ROW} FROM Cache WHERE raw = 1 AND expire_time <= ? LIMIT ?"  # noqa: S608
+        return [_stored_row(*each) for each in self._sql(query, (now, count)).fetchall()]
+
+    def any_between(self, first: bytes, end: bytes) -> bool:
+        """Is there a row from ``first`` up to, not including, ``end``?"""
+        return bool(self._sql(f"SELECT 1 FROM Cache WHERE {_BETWEEN} LIMIT 1", (first, end)).fetchall())  # noqa: S608
+
+    def lists_between(self, first: bytes, end: bytes) -> list[bytes]:
+        """The values of the lists from ``first`` up to, not including, ``end``."""
+        query = f"SELECT value FROM Cache WHERE {_BETWEEN} AND mode = {MODE_LIST}"  # noqa: S608
+        return [value for (value,) in self._sql(query, (first, end)).fetchall() if type(value) is bytes]
+
+    def discard_between(self, first: bytes, end: bytes) -> None:
+        """Delete the rows from ``first`` up to, not including, ``end``, and note their files."""
+        query = f"SELECT filename FROM Cache WHERE {_BETWEEN} AND filename IS NOT NULL"  # noqa: S608
+        for (name,) in self._sql(query, (first, end)).fetchall():
+            self.disk.remove(name)
+        self._sql(f"DELETE FROM Cache WHERE {_BETWEEN}", (first, end))  # noqa: S608
+
     def last_uses(self, rows: Iterable[bytes]) -> dict[bytes, float]:
         """When each of a few rows was used last, Unix seconds; rows that are gone are left out."""
         keys = list(rows)
@@ -243,10 +320,10 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return int((pages - self.free_pages()) * self._page_size) + self._meta("size")
 
     def objects(self) -> int:
-        """How many responses are stored; lists of variants don't count."""
-        query = f"SELECT COUNT(*) FROM Cache WHERE mode = {MODE_LIST}"  # noqa: S608
-        ((lists,),) = self._sql(query).fetchall()
-        return self._meta("count") - int(lists)
+        """How many responses are stored; lists of variants and notes don't count."""
+        query = "SELECT COUNT(*) FROM Cache WHERE mode ="
+        ((others,),) = self._sql(f"SELECT ({query} {MODE_LIST}) + ({query} {MODE_NOTE})").fetchall()
+        return self._meta("count") - int(others)
 
     def free_pages(self) -> int:
         """Pages of the database file that hold nothing."""
@@ -261,6 +338,11 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         # The Settings rows that diskcache's triggers keep. Cache.reset() would do, but it also sets attributes.
         ((value,),) = self._sql("SELECT value FROM Settings WHERE key = ?", (name,)).fetchall()
         return int(value)
+
+
+def _stored_row(key: bytes, value: Any, mode: Any, epoch: Any, used: Any) -> StoredRow:
+    plain = mode in _MODES and type(value) is bytes and type(epoch) is int
+    return StoredRow(key, value if plain else None, epoch if plain else 0, used if type(used) is float else 0.0)
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -4,6 +4,7 @@
     DIR/lock          held while a process opens or leaves the store
     DIR/index/        diskcache's folder: the database, and the body files in 256 folders
     DIR/fills/ID/     unfinished bodies of one process, which holds a lock on DIR/fills/ID/lock as long as it lives
+    DIR/generation    the numbers of the newest purges, mapped into the memory of all processes on the store
     DIR/damaged       says that the database was found damaged while in use
 
 A folder of fills whose lock is free belongs to a process that died. Then, and after a reboot (nothing is synced to the
@@ -31,6 +32,8 @@ from typing import Final
 import msgspec
 
 from fwdproxy.errors import StoreError
+from fwdproxy.store import generation as generations
+from fwdproxy.store.generation import Generation
 from fwdproxy.store.index import Index, is_damage
 from fwdproxy.store.mounts import file_system_of, is_network
 
@@ -64,6 +67,7 @@ class Folder:
     fills: Path
     epoch: int
     unclean: bool
+    generation: Generation
     life: int
     """The descriptor whose lock says that this process is alive."""
 
@@ -77,6 +81,7 @@ class Folder:
         # When it fails the next opening takes this for an unclean stop, which costs time and no more.
         with contextlib.suppress(StoreError, OSError), _locked(self.root):
             shutil.rmtree(self.fills, ignore_errors=True)
+        self.generation.close()
         os.close(self.life)
 
 
@@ -117,7 +122,8 @@ def _open_locked(path: Path) -> Folder:
     life = os.open(own / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(life, fcntl.LOCK_EX)
     _sync(fills)
-    return Folder(path, index, path / "index", own, epoch, unclean and marker is not None, life)
+    generation = Generation(path / generations.FILE, alone=not alive)
+    return Folder(path, index, path / "index", own, epoch, unclean and marker is not None, generation, life)
 
 
 def _refuse_network(path: Path) -> None:

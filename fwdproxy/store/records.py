@@ -12,7 +12,7 @@ import msgspec
 
 from fwdproxy.messages import BodyRef, CacheKey, Headers, Nominated, ResponseHead, StoredMeta, StoredResponse
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class UnreadableRecord(Exception):
@@ -23,7 +23,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One stored response, as the list of a key's variants names it.
 
     ``received`` is the response time, ``dated`` the Date field (the response time where it is missing), both Unix
-    seconds; ``etag`` is the ETag field's value.
+    seconds; ``etag`` is the ETag field's value and ``coding`` that of Content-Encoding, in lower case. ``part`` is
+    (start, end, complete length) of a partial response; ``moment`` what the store's purge counter was when the request
+    was sent; after ``expires``, Unix seconds, nothing may find the response.
     """
 
     ident: str
@@ -31,10 +33,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     received: float
     dated: float
     etag: bytes | None
+    coding: bytes = b""
+    part: tuple[int, int, int] | None = None
+    moment: int = 0
+    expires: float | None = None
 
 
 class VariantList(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The primary row of a key whose responses have a Vary field; each response lies in a row of its own."""
+    """The primary row of a key with variants or parts; each of the responses lies in a row of its own."""
 
     entries: tuple[Entry, ...]
 
@@ -43,7 +49,8 @@ class ResponseRecord(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """One stored response: its head, its selection, and its body or what the body file must be.
 
     ``key`` is the primary row's key, so that a record can be told from one that lies in the wrong place.
-    ``body`` is None when the body lies in a file.
+    ``body`` is None when the body lies in a file. ``part`` is (start, complete length) of a partial response, whose
+    ``length`` bytes begin there. ``moment``: see Entry.
     """
 
     key: bytes
@@ -61,6 +68,9 @@ class ResponseRecord(msgspec.Struct, frozen=True, array_like=True, tag=1):
     length: int
     digest: bytes
     body: bytes | None
+    controls: tuple[bytes, ...] | None
+    part: tuple[int, int] | None
+    moment: int
 
 
 Record = ResponseRecord | VariantList
@@ -85,15 +95,27 @@ def decode(value: bytes) -> Record:
         raise UnreadableRecord(str(error)) from None
 
 
+def place(key: CacheKey) -> bytes:
+    """What the rows of all that is stored for ``key``'s vantage and URI begin with, and no other's."""
+    # No URI that was parsed has a NUL in it; one that has is forgotten with the one that it begins with, at worst.
+    return b"k" + f"{key.vantage}\0{key.uri}\0".encode("utf-8", "surrogatepass")
+
+
 def primary_row(key: CacheKey) -> bytes:
     """The row key under which everything stored for ``key`` is found; never equal to a variant's."""
-    return b"k" + "\0".join((key.vantage, key.kind, key.uri)).encode("utf-8", "surrogatepass")
+    return place(key) + f"{key.kind}\0{key.content}".encode("utf-8", "surrogatepass")
+
+
+def place_of(row: bytes) -> bytes:
+    """The place of a primary row."""
+    return row[: row.rindex(b"\0", 0, row.rindex(b"\0")) + 1]
 
 
 def cache_key(row: bytes) -> CacheKey:
     """The cache key of a primary row."""
-    vantage, kind, uri = row[1:].decode("utf-8", "surrogatepass").split("\0", 2)
-    return CacheKey(vantage, kind, uri)
+    vantage, rest = row[1:].decode("utf-8", "surrogatepass").split("\0", 1)
+    uri, kind, content = rest.rsplit("\0", 2)
+    return CacheKey(vantage, kind, uri, content)
 
 
 def variant_row(ident: str) -> bytes:
@@ -106,8 +128,18 @@ def body_name(ident: str) -> str:
     return f"{ident[:2]}/{ident[2:]}.body"
 
 
-def pack(row: bytes, ident: str, meta: StoredMeta, length: int, digest: bytes, body: bytes | None) -> ResponseRecord:
-    """The record of a complete response. ``row``: its primary row; ``body``: None when it lies in a file."""
+def pack(
+    row: bytes,
+    ident: str,
+    meta: StoredMeta,
+    length: int,
+    digest: bytes,
+    body: bytes | None,
+    *,
+    part: tuple[int, int] | None = None,
+    moment: int = 0,
+) -> ResponseRecord:
+    """The record of a response. ``row``: its primary row; ``body``: None when it lies in a file."""
     head = meta.head
     return ResponseRecord(
         row,
@@ -125,12 +157,24 @@ def pack(row: bytes, ident: str, meta: StoredMeta, length: int, digest: bytes, b
         length,
         digest,
         body,
+        meta.controls,
+        part,
+        moment,
     )
 
 
 def repack(record: ResponseRecord, meta: StoredMeta) -> ResponseRecord:
     """The same stored copy with another head and other times."""
-    return pack(record.key, record.ident, meta, record.length, record.digest, record.body)
+    return pack(
+        record.key,
+        record.ident,
+        meta,
+        record.length,
+        record.digest,
+        record.body,
+        part=record.part,
+        moment=record.moment,
+    )
 
 
 def unpack(record: ResponseRecord, key: CacheKey, path: str | None, trusted: bool) -> StoredResponse:
@@ -144,5 +188,6 @@ def unpack(record: ResponseRecord, key: CacheKey, path: str | None, trusted: boo
         record.heuristic_lifetime,
         record.heuristic_reason,
         record.authorized,
+        record.controls,
     )
     return StoredResponse(key, record.ident, meta, BodyRef(record.length, record.digest, record.body, path, trusted))

@@ -1,19 +1,21 @@
 """From rows to responses and back: the only place that knows how a key's responses are laid out in the index.
 
-A key's primary row holds its one response, or, when the response has a Vary field, the list of its variants, each in
-a row of its own. One row owns both a head and its body file. The reading half is called from any thread, `apply` from
-the writer inside a transaction.
+A key's primary row holds its one response, or, when there are variants (the responses have a Vary field) or parts, the
+list of them, each in a row of its own. One row owns both a head and its body file. The primary rows of one vantage and
+URI, for whatever method, stand side by side. The reading half is called from any thread, `apply` from the writer inside
+a transaction.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
 import msgspec
 
 from fwdproxy.store import records, variants
-from fwdproxy.store.changes import Change, Freshen, Put
+from fwdproxy.store.changes import Change, Forget, Freshen, Put
 from fwdproxy.store.index import Bodied, Index, Listed, RefusedRow
 from fwdproxy.store.records import Entry, Record, ResponseRecord, UnreadableRecord, VariantList
 from fwdproxy.store.variants import Entries
@@ -49,9 +51,10 @@ class Rows:
         if found is None:
             return EMPTY
         record, epoch = found
-        if isinstance(record, ResponseRecord) and record.key == row and not record.nominated:
-            # Date and ETag would tell it from the entries beside it, and there are none.
-            entry = Entry(record.ident, (), record.response_time, record.response_time, None)
+        if isinstance(record, ResponseRecord) and record.key == row and not record.nominated and record.part is None:
+            # Date and coding would tell it from the entries beside it, and there are none.
+            received = record.response_time
+            entry = Entry(record.ident, (), received, received, _etag(record), moment=record.moment)
             return Shelf((entry,), (record, epoch))
         if isinstance(record, VariantList):
             return Shelf(record.entries)
@@ -64,12 +67,19 @@ class Rows:
             return record, epoch
         return None
 
+    def holds(self, place: bytes) -> bool:
+        """Does anything lie at a place? Raises sqlite3.Error."""
+        return self._index.any_between(*_range(place))
+
     def apply(self, change: Change, now: float) -> None:
         """Write one change. Raises sqlite3.Error; a body file that can't be moved into place undoes only its change."""
+        if isinstance(change, Forget):
+            self._forget(change.place)
+            return
         row = change.row
         old = self.shelf(row)
         if old.unreadable:
-            self._index.delete(row)
+            self._index.discard([row])
         new = change.on(old.entries, now)
         if isinstance(change, Put) and change.entry in new:
             new = self._pruned(new)
@@ -79,13 +89,23 @@ class Rows:
             self._freshen(change, old, new)
             return
         elif not new and old.entries:
-            self._index.delete(row)
+            self._index.discard([row])
         elif new != old.entries:
             self._list(row, new)
         kept = {entry.ident for entry in new}
-        for entry in old.entries:
-            if entry.nominated and entry.ident not in kept:
-                self._index.delete(records.variant_row(entry.ident))
+        gone = [entry for entry in old.entries if variants.is_listed(entry) and entry.ident not in kept]
+        if gone:
+            self._index.discard([records.variant_row(entry.ident) for entry in gone])
+
+    def _forget(self, place: bytes) -> None:
+        for listed in self._index.lists_between(*_range(place)):
+            try:
+                record = records.decode(listed)
+            except UnreadableRecord:
+                continue  # nothing finds the rows that it names, and eviction takes them in their turn
+            if isinstance(record, VariantList):
+                self._index.discard([records.variant_row(entry.ident) for entry in record.entries])
+        self._index.discard_between(*_range(place))
 
     def _read(self, row: bytes) -> tuple[Record | None, int] | None:
         """(record, epoch), (None, 0) for a row that can't be read, None for no row."""
@@ -101,28 +121,32 @@ class Rows:
         record, source = change.record, change.source
         head = records.encode(record)
         value = head if source is None else Bodied(head, source, records.body_name(record.ident), record.length)
-        row = records.variant_row(record.ident) if record.nominated else change.row
+        listed = variants.is_listed(change.entry)
+        row = records.variant_row(record.ident) if listed else change.row
         try:
-            self._index.set(row, value, tag=self._epoch)
+            self._index.set(row, value, tag=self._epoch, expire=_seconds_left(change.entry.expires))
         except OSError as error:  # the file is moved before the row is touched
             log.warning("a response isn't stored, its body file can't be moved into place: %s", error)
             return False
-        if record.nominated:
+        if listed:
             self._list(change.row, entries)
         return True
 
     def _list(self, row: bytes, entries: Entries) -> None:
-        self._index.set(row, Listed(records.encode(VariantList(entries))), tag=self._epoch)
+        ends = [entry.expires for entry in entries if entry.expires is not None]
+        last = max(ends) if len(ends) == len(entries) else None
+        value = Listed(records.encode(VariantList(entries)))
+        self._index.set(row, value, tag=self._epoch, expire=_seconds_left(last))
 
     def _pruned(self, entries: Entries) -> Entries:
-        if len(entries) <= variants.MAX_VARIANTS:
+        if len(entries) <= variants.MAX_VARIANTS:  # each a selection of its own, at most
             return entries
         uses = self._index.last_uses(records.variant_row(entry.ident) for entry in entries[:-1])
         by_ident = {row[1:].decode("ascii"): used for row, used in uses.items()}
         return variants.pruned(entries, {**by_ident, entries[-1].ident: float("inf")})
 
     def _freshen(self, change: Freshen, old: Shelf, new: Entries) -> None:
-        ident = change.entry.ident
+        ident = change.ident
         if old.single is not None and old.single[0].ident == ident:
             self._index.rewrite(change.row, records.encode(records.repack(old.single[0], change.meta)))
         elif any(entry.ident == ident for entry in old.entries):
@@ -130,3 +154,17 @@ class Rows:
             if variant is not None:
                 self._index.rewrite(records.variant_row(ident), records.encode(records.repack(variant[0], change.meta)))
                 self._index.rewrite(change.row, records.encode(VariantList(new)))
+
+
+def _range(place: bytes) -> tuple[bytes, bytes]:
+    """The first row that a place may have, and the first one after it."""
+    return place, place[:-1] + b"\1"
+
+
+def _etag(record: ResponseRecord) -> bytes | None:
+    return next((value for name, value in record.fields if name.lower() == b"etag"), None)
+
+
+def _seconds_left(expires: float | None) -> float | None:
+    """What diskcache takes for a row that is to be gone at ``expires``."""
+    return None if expires is None else expires - time.time()

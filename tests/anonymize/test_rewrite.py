@@ -31,6 +31,7 @@ def test_via_is_appended_and_can_be_silent() -> None:
     assert b"via" not in rewrite(head(), Rewriting(via=None)).head.headers
 
 
+@pytest.mark.rfc("9110", "7.6.2", "decremented")
 @pytest.mark.parametrize(
     ("method", "value", "sent"),
     [("OPTIONS", b"5", b"4"), ("TRACE", b"1", b"0"), ("GET", b"5", b"5"), ("OPTIONS", b"x", b"x")],

@@ -21,6 +21,11 @@ STALE = (("Cache-Control", "max-age=10"), ("Age", "20"))
 both_schemes = pytest.mark.parametrize("scheme", ["http", "https"])
 
 
+@pytest.mark.rfc("9111", "4", "uri")
+@pytest.mark.rfc("9110", "9.3.1", "get")
+@pytest.mark.rfc("9211", "2.1", "hit")
+@pytest.mark.rfc("9211", "2.2", "uri-miss")
+@pytest.mark.rfc("9211", "2.5", "stored")
 @both_schemes
 @pytest.mark.parametrize("length", [0, 7, 32 * 1024, 3_000_000])
 def test_a_second_client_is_answered_from_the_store(proxy: Program, origin: Origin, scheme: str, length: int) -> None:
@@ -60,6 +65,8 @@ def test_a_chunked_response_is_stored_too(proxy: Program, origin: Origin, scheme
     assert len(origin.seen(path)) == 1
 
 
+@pytest.mark.rfc("9111", "2", "key")
+@pytest.mark.rfc("9111", "4", "uri")
 def test_http_and_https_and_queries_are_different_pages(proxy: Program, origin: Origin) -> None:
     async def handle(call: Call) -> None:
         await call.respond(f"{call.seen.secure} {call.seen.target}".encode(), FRESH)
@@ -92,6 +99,11 @@ def test_a_restart_keeps_the_cache(start: Start, origin: Origin, kind: str) -> N
     assert len(origin.seen(large)) == 1
 
 
+@pytest.mark.rfc("9111", "4.3.1", "entity-tags")
+@pytest.mark.rfc("9111", "4.3.3", "not-modified")
+@pytest.mark.rfc("9111", "4.3.4", "update")
+@pytest.mark.rfc("9211", "2.2", "stale")
+@pytest.mark.rfc("9211", "2.3", "fwd-status")
 def test_a_stale_response_is_validated_and_kept_on_304(proxy: Program, origin: Origin) -> None:
     path = origin.script(
         response(b"the body", *STALE, ("ETag", '"v1"'), ("X-Old", "1")),
@@ -112,6 +124,7 @@ def test_a_stale_response_is_validated_and_kept_on_304(proxy: Program, origin: O
     assert asked[1].value("if-none-match") == '"v1"'
 
 
+@pytest.mark.rfc("9111", "4.3.1", "last-modified")
 def test_last_modified_validates_where_there_is_no_etag(proxy: Program, origin: Origin) -> None:
     changed = "Sun, 06 Nov 1994 08:49:37 GMT"
     path = origin.script(
@@ -125,6 +138,7 @@ def test_last_modified_validates_where_there_is_no_etag(proxy: Program, origin: 
     assert asked[1].value("if-modified-since") == changed
 
 
+@pytest.mark.rfc("9111", "4.3.3", "full-response")
 def test_a_stale_response_is_replaced_on_200(proxy: Program, origin: Origin) -> None:
     path = origin.script(
         response(b"old", *STALE, ("ETag", '"v1"')),
@@ -138,6 +152,9 @@ def test_a_stale_response_is_replaced_on_200(proxy: Program, origin: Origin) -> 
     assert len(origin.seen(path)) == 2
 
 
+@pytest.mark.rfc("9111", "4.3.2", "evaluated")
+@pytest.mark.rfc("9211", "2.1", "modified")
+@pytest.mark.rfc("9110", "15.4.5", "no-content")
 def test_a_clients_own_condition_is_answered_from_the_store(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"x" * 50, FRESH, ("ETag", '"same"')))
     fetch(proxy, url)
@@ -149,6 +166,7 @@ def test_a_clients_own_condition_is_answered_from_the_store(proxy: Program, orig
     assert len(origin.seen(path)) == 1
 
 
+@pytest.mark.rfc("9110", "15.4.5", "forwarded")
 def test_a_clients_condition_on_a_miss_does_not_spoil_the_store(proxy: Program, origin: Origin) -> None:
     async def handle(call: Call) -> None:
         fields = (FRESH, ("ETag", '"v"'))
@@ -163,6 +181,8 @@ def test_a_clients_condition_on_a_miss_does_not_spoil_the_store(proxy: Program, 
     assert (after.status, after.body) == (200, b"whole")
 
 
+@pytest.mark.rfc("9110", "9.3.1", "get")
+@pytest.mark.rfc("9110", "9.3.2", "no-content")
 def test_head_is_answered_from_a_stored_get(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"0123456789", FRESH, ("ETag", '"h"')))
     fetch(proxy, url)
@@ -172,6 +192,7 @@ def test_head_is_answered_from_a_stored_get(proxy: Program, origin: Origin) -> N
     assert [seen.method for seen in origin.seen(path)] == ["GET"]
 
 
+@pytest.mark.rfc("9110", "9.3.2", "not-for-get")
 def test_the_answer_to_head_is_no_page(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"0123456789", FRESH))
     head = fetch(proxy, url, method="HEAD")
@@ -181,6 +202,9 @@ def test_the_answer_to_head_is_no_page(proxy: Program, origin: Origin) -> None:
     assert [seen.method for seen in origin.seen(path)] == ["HEAD", "GET"]
 
 
+@pytest.mark.rfc("9111", "4", "nominated")
+@pytest.mark.rfc("9111", "4.1", "no-match")
+@pytest.mark.rfc("9211", "2.2", "vary-miss")
 def test_vary_keeps_variants_apart(proxy: Program, origin: Origin) -> None:
     async def handle(call: Call) -> None:
         language = call.seen.value("accept-language") or "none"
@@ -197,6 +221,12 @@ def test_vary_keeps_variants_apart(proxy: Program, origin: Origin) -> None:
     assert len(origin.seen(path)) == 3
 
 
+@pytest.mark.rfc("9111", "4", "write-through")
+@pytest.mark.rfc("9111", "4.4", "unsafe")
+@pytest.mark.rfc("9111", "4.4", "unknown-method")
+@pytest.mark.rfc("9110", "9.3.4", "put")
+@pytest.mark.rfc("9110", "9.3.5", "delete")
+@pytest.mark.rfc("9211", "2.2", "method")
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "FROB"])
 def test_an_unsafe_method_invalidates(proxy: Program, origin: Origin, method: str) -> None:
     url = origin.url(path := origin.page(b"page", FRESH))
@@ -209,6 +239,7 @@ def test_an_unsafe_method_invalidates(proxy: Program, origin: Origin, method: st
     assert origin.seen(path)[1].body == b"change"
 
 
+@pytest.mark.rfc("9111", "4.4", "errors")
 def test_a_failed_post_does_not_invalidate(proxy: Program, origin: Origin) -> None:
     async def handle(call: Call) -> None:
         await call.read_body()
@@ -221,6 +252,8 @@ def test_a_failed_post_does_not_invalidate(proxy: Program, origin: Origin) -> No
     assert fetch(proxy, url).hit
 
 
+@pytest.mark.rfc("9111", "4.4", "other-uris")
+@pytest.mark.rfc("9111", "4.4", "other-origin")
 def test_a_posts_location_is_invalidated_on_the_same_origin_only(
     proxy: Program, origin: Origin, other_origin: Origin
 ) -> None:
@@ -235,6 +268,12 @@ def test_a_posts_location_is_invalidated_on_the_same_origin_only(
     assert fetch(proxy, other_origin.url(elsewhere)).hit
 
 
+@pytest.mark.rfc("9111", "3", "no-store")
+@pytest.mark.rfc("9111", "3", "private")
+@pytest.mark.rfc("9111", "3", "authorization")
+@pytest.mark.rfc("9111", "5.2.1.5", "no-store")
+@pytest.mark.rfc("9111", "5.2.2.5", "no-store")
+@pytest.mark.rfc("9111", "5.2.2.7", "private")
 @pytest.mark.parametrize(
     ("answer", "asked"),
     [
@@ -259,6 +298,9 @@ def test_what_must_not_be_reused_is_not(
     assert len(origin.seen(path)) == 2
 
 
+@pytest.mark.rfc("9111", "3.5", "allowing-directives")
+@pytest.mark.rfc("9111", "5.2.2.9", "public")
+@pytest.mark.rfc("9110", "11.6.2", "authorization")
 def test_authorization_is_shared_when_the_origin_says_so(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"ours", ("Cache-Control", "public, max-age=600")))
     fetch(proxy, url, ("Authorization", "Basic Zm9vOmJhcg=="))
@@ -266,6 +308,7 @@ def test_authorization_is_shared_when_the_origin_says_so(proxy: Program, origin:
     assert origin.seen(path)[0].value("authorization") == "Basic Zm9vOmJhcg=="
 
 
+@pytest.mark.rfc("9111", "7.3", "set-cookie")
 def test_no_other_client_gets_a_stored_cookie(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"page", FRESH, ("Set-Cookie", "session=secret; Path=/")))
     first = fetch(proxy, url)
@@ -318,6 +361,7 @@ def test_a_range_gets_its_bytes_and_never_spoils_the_whole(proxy: Program, origi
     assert origin.seen(path)[0].value("range") == "bytes=10-19"
 
 
+@pytest.mark.rfc("9111", "5.2.1.7", "only-if-cached")
 def test_only_if_cached_never_asks_the_origin(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"page", FRESH))
     only = ("Cache-Control", "only-if-cached")
@@ -328,6 +372,8 @@ def test_only_if_cached_never_asks_the_origin(proxy: Program, origin: Origin) ->
     assert (answer.status, answer.body, answer.hit) == (200, b"page", True)
 
 
+@pytest.mark.rfc("9111", "5.2.1.4", "no-cache")
+@pytest.mark.rfc("9111", "5.4", "pragma")
 @pytest.mark.parametrize(
     "field", [("Cache-Control", "no-cache"), ("Cache-Control", "max-age=0"), ("Pragma", "no-cache")]
 )
@@ -348,6 +394,8 @@ def test_the_reason_bypass_when_the_request_says_no_store(proxy: Program, origin
     assert not fetch(proxy, url).hit
 
 
+@pytest.mark.rfc("9111", "4", "age")
+@pytest.mark.rfc("9211", "2.4", "ttl")
 def test_age_is_sent_once_and_counts_on(proxy: Program, origin: Origin) -> None:
     url = origin.url(origin.page(b"aged", FRESH, ("Age", "100")))
     first, second = fetch(proxy, url), fetch(proxy, url)
@@ -359,6 +407,7 @@ def test_age_is_sent_once_and_counts_on(proxy: Program, origin: Origin) -> None:
     assert 490 <= int(lifetime) <= 500
 
 
+@pytest.mark.rfc("9110", "6.6.1", "date-added")
 def test_date_is_added_where_it_is_missing(proxy: Program, origin: Origin) -> None:
     head = response_head(FRESH, ("Content-Length", "2"), date=False)
     url = origin.url(origin.on(origin.unique(), head + b"ok"))
@@ -367,6 +416,7 @@ def test_date_is_added_where_it_is_missing(proxy: Program, origin: Origin) -> No
     assert second.values("date") == first.values("date")
 
 
+@pytest.mark.rfc("9111", "3", "allowed")
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "404 Not Found", "410 Gone", "503 Busy"])
 def test_any_status_with_a_lifetime_is_stored(proxy: Program, origin: Origin, status: str) -> None:
     url = origin.url(path := origin.page(b"said once", FRESH, status=status))
@@ -377,6 +427,7 @@ def test_any_status_with_a_lifetime_is_stored(proxy: Program, origin: Origin, st
     assert len(origin.seen(path)) == 1
 
 
+@pytest.mark.rfc("9111", "4.3.3", "server-error")
 def test_an_error_during_validation_is_told(proxy: Program, origin: Origin) -> None:
     path = origin.script(
         response(b"good", *STALE, ("ETag", '"g"')),

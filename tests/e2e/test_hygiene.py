@@ -18,6 +18,9 @@ FRESH = ("Cache-Control", "max-age=600")
 both_schemes = pytest.mark.parametrize("scheme", ["http", "https"])
 
 
+@pytest.mark.rfc("9110", "7.6.1", "listed-removed")
+@pytest.mark.rfc("9110", "7.6.1", "known-removed")
+@pytest.mark.rfc("9110", "11.7", "proxy-authentication")
 @both_schemes
 @pytest.mark.parametrize("upgrade", ["other/2", "h2c"])
 def test_fields_of_one_hop_never_reach_the_origin(proxy: Program, origin: Origin, scheme: str, upgrade: str) -> None:
@@ -45,6 +48,12 @@ def test_fields_of_one_hop_never_reach_the_origin(proxy: Program, origin: Origin
     assert seen.value("x-end-to-end") == "yes"
 
 
+@pytest.mark.rfc("9111", "3.1", "connection-fields")
+@pytest.mark.rfc("9111", "3.1", "hop-by-hop")
+@pytest.mark.rfc("9111", "3.1", "proxy-fields")
+@pytest.mark.rfc("9110", "7.6.1", "listed-removed")
+@pytest.mark.rfc("9110", "7.6.1", "known-removed")
+@pytest.mark.rfc("9110", "11.7", "proxy-authentication")
 @both_schemes
 def test_fields_of_one_hop_never_reach_the_client(proxy: Program, origin: Origin, scheme: str) -> None:
     url = origin.url(
@@ -78,6 +87,8 @@ def test_proxy_authorization_on_connect_stays_here(proxy: Program, origin: Origi
     assert b"c2VjcmV0" not in origin.seen(path)[0].head
 
 
+@pytest.mark.rfc("9110", "7.6.3", "via")
+@pytest.mark.rfc("9110", "7.6.3", "pseudonym")
 @both_schemes
 def test_via_names_the_proxy_in_both_directions(proxy: Program, origin: Origin, scheme: str) -> None:
     url = origin.url(path := origin.page(b"page", FRESH, ("Via", "1.1 before")), scheme)
@@ -86,6 +97,9 @@ def test_via_names_the_proxy_in_both_directions(proxy: Program, origin: Origin, 
     assert ", ".join(origin.seen(path)[0].values("via")) == "1.0 client, 1.1 fwdproxy"
 
 
+@pytest.mark.rfc("9111", "3.1", "all-fields")
+@pytest.mark.rfc("9110", "5.1", "unknown-fields")
+@pytest.mark.rfc("9110", "5.3", "order")
 def test_end_to_end_fields_keep_their_values_and_order(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"page", FRESH, ("X-A", "1"), ("X-B", "é"), ("X-A", "2, 3"), ("x-empty", "")))
     first = fetch(proxy, url, ("X-Q", "1"), ("X-Q", "2"), ("X-R", ""))
@@ -138,6 +152,7 @@ def test_a_request_in_origin_form_is_for_the_host_it_names(proxy: Program, origi
         assert origin.seen(path) == []
 
 
+@pytest.mark.rfc("9110", "7.6", "itself")
 @pytest.mark.parametrize("form", ["absolute", "origin"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"])
 def test_a_request_for_the_proxy_itself_does_not_go_round_in_circles(proxy: Program, form: str, host: str) -> None:
@@ -237,6 +252,7 @@ def test_http_2_streams_answer_side_by_side(proxy: Program, origin: Origin) -> N
         assert client.finish(waiting).body == b"slow"
 
 
+@pytest.mark.rfc("9110", "9.1", "case")
 @pytest.mark.parametrize("method", ["get", "Get", "post"])
 def test_methods_keep_their_spelling(proxy: Program, origin: Origin, method: str) -> None:
     """Method names are case-sensitive (RFC 9110 §9.1): ``get`` is not GET, and nothing stored answers it."""
@@ -255,6 +271,7 @@ def test_a_refusal_says_why_in_its_page_and_in_the_log(proxy: Program) -> None:
     proxy.wait_for_text(" GET http://localhost/ 400 ", start=printed)
 
 
+@pytest.mark.rfc("9110", "9.3.7", "options")
 def test_options_and_trace_pass(proxy: Program, origin: Origin) -> None:
     url = origin.url(path := origin.page(b"options", FRESH))
     answer = fetch(proxy, url, method="OPTIONS")

@@ -32,6 +32,8 @@ def pinned(authority: Authority) -> Iterator[Origin]:
         yield running
 
 
+@pytest.mark.rfc("9110", "3.8", "tunnels")
+@pytest.mark.rfc("9110", "9.3.6", "connect")
 def test_a_host_on_the_bypass_list_is_tunnelled_unopened(proxy: Program, pinned: Origin, authority: Authority) -> None:
     path = pinned.page(b"end to end", FRESH)
     host = f"{BYPASSED}:{pinned.https_port}"

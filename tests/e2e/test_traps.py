@@ -37,6 +37,9 @@ def early(origin: Origin, body: bytes) -> str:
     return origin.on(origin.unique(), handle)
 
 
+@pytest.mark.rfc("9110", "15.2", "forwarded")
+@pytest.mark.rfc("9110", "15.2", "not-final")
+@pytest.mark.rfc("9111", "3", "final-status")
 @both_schemes
 def test_informational_responses_pass_and_the_right_answer_follows(proxy: Program, origin: Origin, scheme: str) -> None:
     one, two = early(origin, b"first page"), early(origin, b"second page")
@@ -53,6 +56,7 @@ def test_informational_responses_pass_and_the_right_answer_follows(proxy: Progra
     assert (again.body, again.hit, again.informational) == (b"second page", True, [])
 
 
+@pytest.mark.rfc("9110", "15.2", "forwarded")
 def test_informational_responses_reach_an_http_2_client(proxy: Program, origin: Origin) -> None:
     path = early(origin, b"page")
     with Http2(proxy, f"localhost:{origin.https_port}") as client:
@@ -71,6 +75,8 @@ def test_an_http_1_0_client_gets_no_informational_response(proxy: Program, origi
 # -- trailers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("9111", "3.1", "trailers-apart")
+@pytest.mark.rfc("9110", "6.5.1", "trailers-not-merged")
 @both_schemes
 def test_response_trailers_break_nothing(proxy: Program, origin: Origin, scheme: str) -> None:
     async def handle(call: Call) -> None:
@@ -122,6 +128,7 @@ def test_trailers_reach_an_http_2_client(proxy: Program, origin: Origin) -> None
 # -- ends of bodies ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("9110", "9.3.2", "no-content")
 @both_schemes
 def test_content_in_answer_to_head_stays_off_the_wire(proxy: Program, origin: Origin, scheme: str) -> None:
     async def handle(call: Call) -> None:
@@ -148,6 +155,7 @@ def test_an_error_page_for_head_has_no_content(proxy: Program, origin: Origin) -
             assert after.body == b"after"
 
 
+@pytest.mark.rfc("8246", "3", "length")
 @pytest.mark.parametrize(("scheme", "client"), [("http", "http/1.1"), ("https", "http/1.1"), ("https", "h2")])
 def test_a_body_that_ends_with_the_connection_is_not_stored(
     proxy: Program, origin: Origin, scheme: str, client: str
@@ -174,6 +182,7 @@ def test_a_body_that_ends_with_the_connection_is_not_stored(
 CUTS = ["length", "chunked", "chunk", "reset"]
 
 
+@pytest.mark.rfc("9111", "3.3", "incomplete-not-used")
 @both_schemes
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("size", [500, 200_000])
@@ -218,6 +227,7 @@ def test_a_cut_body_looks_cut_to_an_http_2_client(proxy: Program, origin: Origin
         assert client.fetch(plain).body == b"after"
 
 
+@pytest.mark.rfc("9111", "7.1", "poisoning")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -243,6 +253,7 @@ def test_a_framing_fault_is_an_error_and_not_stored(proxy: Program, origin: Orig
     assert fetch(proxy, origin.url(origin.page(b"after"))).body == b"after"
 
 
+@pytest.mark.rfc("9110", "9.2.2", "not-repeated")
 def test_a_connection_closed_before_the_head(proxy: Program, origin: Origin) -> None:
     async def handle(call: Call) -> None:
         call.close()

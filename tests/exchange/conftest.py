@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,16 @@ class Bench:
     exchange: Exchange
     store: DiskStore
     now: float
+    origin: OriginClient
+    settings: ExchangeSettings
     outcomes: list[Outcome] = field(default_factory=list)
+
+    def configure(self, **changes: Any) -> None:
+        """A new exchange with other settings on the same store."""
+        self.settings = replace(self.settings, **changes)
+        self.exchange = Exchange(
+            self.origin, self.store, self.settings, clock=lambda: self.now, on_outcome=self.outcomes.append
+        )
 
     async def ask(self, port: int, path: str = "/", *fields: Field, method: str = "GET") -> Answer:
         target = TargetURI(Origin("http", "127.0.0.1", port), path)
@@ -52,15 +62,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     origin = OriginClient(OriginSettings(connect_timeout=5, head_timeout=5, idle_timeout=5))
     store = open_store(tmp_path / "cache", 100_000_000)
     settings = ExchangeSettings(PolicySettings(), Rewriting(), TenthOfAge())
-    made: Bench
-
-    def clock() -> float:
-        return made.now
-
-    outcomes: list[Outcome] = []
-    exchange = Exchange(origin, store, settings, clock=clock, on_outcome=outcomes.append)
-    made = Bench(exchange, store, 1_800_000_000.0, outcomes)
+    made = Bench(Exchange(origin, store, settings), store, 1_800_000_000.0, origin, settings)
+    made.configure()
     yield made
-    await exchange.aclose()
+    await made.exchange.aclose()
     await origin.aclose()
     await store.aclose()

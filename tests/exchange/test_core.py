@@ -30,6 +30,7 @@ def answering(*responses: bytes, heads: list[bytes]) -> Script:
     return script
 
 
+@pytest.mark.rfc("9211", "2.8", "detail")
 async def test_the_second_client_is_answered_from_the_store(bench: Bench) -> None:
     heads: list[bytes] = []
     async with origin(answering(response(b"page", b"Cache-Control: max-age=60"), heads=heads)) as at:
@@ -85,6 +86,7 @@ async def test_a_fill_goes_on_alone_when_most_is_there(bench: Bench, before_leav
         assert (await bench.store.lookup(key, Headers())).known is kept
 
 
+@pytest.mark.rfc("9111", "3.3", "incomplete-not-used")
 async def test_a_cut_body_is_cut_for_the_client_and_not_stored(bench: Bench) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
@@ -101,6 +103,7 @@ async def test_a_cut_body_is_cut_for_the_client_and_not_stored(bench: Bench) -> 
         assert not bench.outcomes[0].finished
 
 
+@pytest.mark.rfc("9111", "4.3.2", "union-200")
 async def test_validation_renews_what_is_stored(bench: Bench) -> None:
     heads: list[bytes] = []
     fresh = b"Cache-Control: max-age=60"
@@ -120,6 +123,7 @@ async def test_validation_renews_what_is_stored(bench: Bench) -> None:
     assert len(heads) == 2
 
 
+@pytest.mark.rfc("9111", "4.3.4", "strong")
 async def test_a_304_for_something_else_is_not_believed(bench: Bench) -> None:
     heads: list[bytes] = []
     script = answering(
@@ -135,6 +139,7 @@ async def test_a_304_for_something_else_is_not_believed(bench: Bench) -> None:
         assert b"if-none-match" not in heads[2].lower()
 
 
+@pytest.mark.rfc("9110", "15.4.5", "unasked")
 @pytest.mark.parametrize("stored", [False, True])
 async def test_a_304_that_nobody_asked_for_is_an_error(bench: Bench, stored: bool) -> None:
     heads: list[bytes] = []
@@ -148,6 +153,9 @@ async def test_a_304_that_nobody_asked_for_is_an_error(bench: Bench, stored: boo
         assert (status, said.endswith("detail=http_protocol_error")) == (502, True)
 
 
+@pytest.mark.rfc("5861", "4", "served")
+@pytest.mark.rfc("5861", "4", "window")
+@pytest.mark.rfc("5861", "4", "errors")
 @pytest.mark.parametrize(
     ("cached", "served"),
     [(b"max-age=60, stale-if-error=600", True), (b"max-age=60", False), (b"max-age=60, stale-if-error=5", False)],
@@ -178,6 +186,8 @@ async def test_stale_if_error(bench: Bench, cached: bytes, served: bool, fails: 
         assert status in (502, 503, 504)
 
 
+@pytest.mark.rfc("5861", "3", "served")
+@pytest.mark.rfc("5861", "3", "revalidated")
 async def test_stale_while_revalidate_asks_once_in_the_background(bench: Bench) -> None:
     asked, answer_now = asyncio.Event(), asyncio.Event()
     served = 0
@@ -213,6 +223,8 @@ async def test_an_unsafe_request_invalidates(bench: Bench) -> None:
         assert "fwd=uri-miss" in (await bench.get(at.port))[1]
 
 
+@pytest.mark.rfc("9111", "4.3.5", "updates")
+@pytest.mark.rfc("9111", "4.3.5", "mismatch")
 @pytest.mark.parametrize(("length", "kept"), [(b"4", True), (b"5", False)])
 async def test_a_head_response_freshens_or_drops(bench: Bench, length: bytes, kept: bool) -> None:
     heads: list[bytes] = []
@@ -238,6 +250,7 @@ async def test_a_body_that_has_gone_is_a_miss(bench: Bench) -> None:
         assert "fwd=" in said
 
 
+@pytest.mark.rfc("9110", "7.6.2", "zero")
 @pytest.mark.parametrize(("method", "status"), [("OPTIONS", 200), ("TRACE", 405)])
 async def test_max_forwards_zero_is_answered_here(bench: Bench, method: str, status: int) -> None:
     answer = await bench.get(9, "/", (b"Max-Forwards", b"0"), method=method)

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from fwdproxy.fields.cache_control import MAX_DELTA, MAX_DIRECTIVES, CacheControl, parse, parse_age
 
 
+@pytest.mark.rfc("9111", "5.2", "case")
+@pytest.mark.rfc("9111", "5.2", "both-forms")
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
@@ -27,6 +29,9 @@ def test_directives(lines: list[bytes], expected: tuple[tuple[bytes, bytes | Non
     assert parse(lines).directives == expected
 
 
+@pytest.mark.rfc("9111", "1.2.2", "overflow")
+@pytest.mark.rfc("9111", "4.2.1", "duplicates")
+@pytest.mark.rfc("9111", "4.2.1", "invalid")
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -152,6 +157,8 @@ def test_as_many_directives_as_are_read(lines: list[bytes]) -> None:
     assert not parse(lines).has(b"no-store")
 
 
+@pytest.mark.rfc("9111", "5.1", "first")
+@pytest.mark.rfc("9111", "5.1", "invalid")
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

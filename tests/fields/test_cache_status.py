@@ -4,6 +4,8 @@ import pytest
 from fwdproxy.fields.cache_status import CacheStatus
 
 
+@pytest.mark.rfc("9211", "2", "syntax")
+@pytest.mark.rfc("9211", "2.3", "fwd-status")
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
@@ -27,6 +29,7 @@ def test_serialize(status: CacheStatus, expected: bytes) -> None:
     http_sf.parse(value, tltype="list")  # an independent reader takes it
 
 
+@pytest.mark.rfc("9211", "2.1", "exclusive")
 def test_a_hit_was_not_forwarded() -> None:
     with pytest.raises(ValueError, match="no hit"):
         CacheStatus("p", hit=True, fwd="stale")

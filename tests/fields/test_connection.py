@@ -18,6 +18,9 @@ def test_options(lines: list[bytes], expected: set[bytes]) -> None:
     assert connection_options(Headers((b"Connection", line) for line in lines)) == expected
 
 
+@pytest.mark.rfc("9110", "7.6.1", "listed-removed")
+@pytest.mark.rfc("9110", "7.6.1", "known-removed")
+@pytest.mark.rfc("9110", "11.7", "proxy-authentication")
 def test_end_to_end() -> None:
     removed = [
         b"Connection",

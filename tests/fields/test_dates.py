@@ -9,6 +9,10 @@ NOW = 1_700_000_000  # November 2023
 RFC_EXAMPLE = 784_111_777
 
 
+@pytest.mark.rfc("9110", "5.6.7", "three-formats")
+@pytest.mark.rfc("9111", "4.2", "date-case")
+@pytest.mark.rfc("9111", "4.2", "zone-name")
+@pytest.mark.rfc("9111", "5.3", "invalid")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -58,6 +62,7 @@ def test_parse(value: bytes, expected: int | None) -> None:
     assert parse_date(value, NOW) == expected
 
 
+@pytest.mark.rfc("9110", "5.6.7", "two-digit-year")
 @pytest.mark.parametrize(
     ("year", "expected"),
     [(b"94", b"1994"), (b"23", b"2023"), (b"24", b"2024"), (b"73", b"2073"), (b"74", b"1974"), (b"00", b"2000")],

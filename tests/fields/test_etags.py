@@ -57,6 +57,8 @@ def test_parse_list(lines: list[bytes], expected: tuple[EntityTag, ...] | AnyTag
     assert parse_list(lines) == expected
 
 
+@pytest.mark.rfc("9110", "8.8.3.2", "strong")
+@pytest.mark.rfc("9110", "8.8.3.2", "weak")
 @pytest.mark.parametrize(
     # The table of RFC 9110 §8.8.3.2.
     ("one", "other", "strong", "weak"),

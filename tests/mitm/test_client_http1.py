@@ -154,6 +154,8 @@ def test_no_content_goes_out_for_head() -> None:
     assert not wire.closed
 
 
+@pytest.mark.rfc("9110", "15.3.5", "no-content")
+@pytest.mark.rfc("9110", "15.4.5", "no-content")
 @pytest.mark.parametrize("status", [204, 304])
 def test_no_content_goes_out_where_none_may_be(status: int) -> None:
     wire = Wire().feed(GET)

@@ -55,6 +55,7 @@ def meta(
     heuristic: int | None = None,
     delay: float = 0.0,
     received: float = NOW,
+    settings: PolicySettings = SETTINGS,
 ) -> StoredMeta:
     """What is stored of a response with these fields that arrived at ``received``, ``delay`` after its request."""
     return storing.make_meta(
@@ -64,6 +65,7 @@ def meta(
         response_time=received,
         heuristic_lifetime=heuristic,
         heuristic_reason="" if heuristic is None else "TenthOfAge",
+        settings=settings,
     )
 
 

@@ -14,6 +14,8 @@ def serve(found: StoredResponse, status: int = 200, age: int = 12) -> Serve:
     return Serve(found, status, age, 48, stale=False, reason=FRESH)
 
 
+@pytest.mark.rfc("9111", "4", "age")
+@pytest.mark.rfc("9110", "7.6.3", "via")
 def test_from_stored() -> None:
     found = stored("Cache-Control: max-age=60", "age: 5", "Age: 6", DATE, "Via: 1.1 cdn", "Content-Length: 10")
     assert lines(from_stored(serve(found), via="fwdproxy").headers) == [
@@ -33,6 +35,7 @@ def test_the_length_of_the_stored_content_is_told(status: int, length: bytes | N
     assert from_stored(serve(found, status), via=None).headers.get(b"content-length") == length
 
 
+@pytest.mark.rfc("9110", "15.3.6", "reset-content")
 def test_a_205_says_that_it_has_no_content() -> None:
     """RFC 9110 §15.3.6."""
     found = stored(DATE, status=205, body=b"")
@@ -45,6 +48,7 @@ def test_a_204_stored_with_a_length_is_answered_without() -> None:
     assert lines(from_stored(serve(replace(found, meta=before), 204), via=None).headers) == [DATE, "Age: 12"]
 
 
+@pytest.mark.rfc("9110", "8.6", "no-content")
 @pytest.mark.parametrize(
     ("status", "kept"), [(100, False), (103, False), (200, True), (204, False), (205, True), (304, False), (404, True)]
 )
@@ -54,6 +58,9 @@ def test_from_origin_leaves_a_length_only_where_one_may_be(status: int, kept: bo
     assert (b"content-length" in head.headers) is kept
 
 
+@pytest.mark.rfc("9111", "5.1", "first")
+@pytest.mark.rfc("9111", "5.1", "invalid")
+@pytest.mark.rfc("9111", "1.2.2", "overflow")
 @pytest.mark.parametrize(
     ("ages", "expected"),
     [
@@ -77,6 +84,8 @@ def test_from_origin_passes_on_one_valid_age_or_none(ages: list[str], expected: 
     assert lines(from_origin(ok(*ages, DATE), via=None, now=NOW).headers) == [*expected, DATE]
 
 
+@pytest.mark.rfc("9110", "15.4.5", "fields")
+@pytest.mark.rfc("9110", "15.4.5", "no-other-fields")
 def test_not_modified_has_the_fields_of_rfc_9110() -> None:
     found = stored(
         'ETag: "a"',
@@ -122,6 +131,9 @@ def test_what_the_origin_said_to_this_client_alone_goes_with_the_answer() -> Non
     assert b"set-cookie" not in from_stored(serve(found), via=None).headers
 
 
+@pytest.mark.rfc("9110", "6.6.1", "date-added")
+@pytest.mark.rfc("9110", "7.6.1", "listed-removed")
+@pytest.mark.rfc("9110", "7.6.1", "known-removed")
 def test_from_origin() -> None:
     response = ok(
         "Connection: close, X-Hop",

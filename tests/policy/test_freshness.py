@@ -9,6 +9,19 @@ from fwdproxy.policy.freshness import corrected_initial_age, current_age, freshn
 from tests.policy.builders import DATE, NOW, at, meta
 
 
+@pytest.mark.rfc("9111", "4.2.1", "s-maxage")
+@pytest.mark.rfc("9111", "4.2.1", "max-age")
+@pytest.mark.rfc("9111", "4.2.1", "expires")
+@pytest.mark.rfc("9111", "4.2.1", "duplicates")
+@pytest.mark.rfc("9111", "4.2.1", "invalid")
+@pytest.mark.rfc("9111", "4.2.2", "explicit-wins")
+@pytest.mark.rfc("9111", "5.2.2.10", "s-maxage")
+@pytest.mark.rfc("9111", "5.2.3", "unknown")
+@pytest.mark.rfc("9111", "5.3", "invalid")
+@pytest.mark.rfc("9111", "5.3", "max-age-wins")
+@pytest.mark.rfc("9111", "4.2", "date-case")
+@pytest.mark.rfc("9111", "4.2", "zone-name")
+@pytest.mark.rfc("9111", "1.2.2", "overflow")
 @pytest.mark.parametrize(
     ("header_lines", "lifetime", "code"),
     [
@@ -67,12 +80,18 @@ def test_explicit(header_lines: list[str], lifetime: int, code: str) -> None:
     assert (found.lifetime, found.explicit, found.reason.code) == (lifetime, True, code)
 
 
+@pytest.mark.rfc("9111", "4.2.2", "assigned")
 @pytest.mark.parametrize(("heuristic", "lifetime", "code"), [(500, 500, "heuristic"), (None, 0, "no-lifetime")])
 def test_nothing_explicit(heuristic: int | None, lifetime: int, code: str) -> None:
     found = freshness(meta("Cache-Control: public", DATE, heuristic=heuristic))
     assert (found.lifetime, found.explicit, found.reason.code) == (lifetime, False, code)
 
 
+@pytest.mark.rfc("9111", "4.2.3", "apparent-age")
+@pytest.mark.rfc("9111", "4.2.3", "response-delay")
+@pytest.mark.rfc("9111", "4.2.3", "larger")
+@pytest.mark.rfc("9111", "5.1", "first")
+@pytest.mark.rfc("9111", "5.1", "invalid")
 @pytest.mark.parametrize(
     ("header_lines", "delay", "expected"),
     [
@@ -105,6 +124,7 @@ def test_corrected_initial_age(header_lines: list[str], delay: float, expected: 
     assert corrected_initial_age(meta(*header_lines, delay=delay)) == expected
 
 
+@pytest.mark.rfc("9111", "4.2.3", "resident-time")
 @pytest.mark.parametrize(
     ("received", "delay", "later", "expected"),
     [

@@ -8,12 +8,13 @@ from cachecontrol.heuristics import BaseHeuristic, ExpiresAfter, LastModified, O
 from fwdproxy.errors import ConfigError
 from fwdproxy.fields.dates import format_date
 from fwdproxy.policy.heuristics import DAY, TenthOfAge, ask, load
-from tests.policy.builders import DATE, NOW, at, get, ok
+from tests.policy.builders import DATE, NOW, SETTINGS, at, get, ok
 
 OURS = TenthOfAge()
 MODIFIED = f"Last-Modified: {at(-10_000)}"
 
 
+@pytest.mark.rfc("9111", "4.2.2", "fraction")
 @pytest.mark.parametrize(
     ("response_lines", "lifetime"),
     [
@@ -31,11 +32,11 @@ MODIFIED = f"Last-Modified: {at(-10_000)}"
     ],
 )
 def test_a_tenth_of_the_age(response_lines: list[str], lifetime: int | None) -> None:
-    assert ask(OURS, get(), ok(*response_lines), now=NOW)[0] == lifetime
+    assert ask(OURS, get(), ok(*response_lines), now=NOW, settings=SETTINGS)[0] == lifetime
 
 
 def test_the_rule_is_named() -> None:
-    assert ask(OURS, get(), ok(MODIFIED, DATE), now=NOW) == (1000, "TenthOfAge")
+    assert ask(OURS, get(), ok(MODIFIED, DATE), now=NOW, settings=SETTINGS) == (1000, "TenthOfAge")
 
 
 class Always(BaseHeuristic):
@@ -43,6 +44,8 @@ class Always(BaseHeuristic):
         return {"cache-control": "public, max-age=700"}
 
 
+@pytest.mark.rfc("9111", "4.2.2", "explicit-wins")
+@pytest.mark.rfc("9111", "4.2.2", "cacheable-only")
 @pytest.mark.parametrize(
     ("request_lines", "response_lines", "status"),
     [
@@ -67,18 +70,26 @@ class Always(BaseHeuristic):
     ],
 )
 def test_when_nothing_is_guessed(request_lines: list[str], response_lines: list[str], status: int) -> None:
-    lifetime, why = ask(Always(), get(*request_lines), ok(*response_lines, DATE, status=status), now=NOW)
+    lifetime, why = ask(
+        Always(), get(*request_lines), ok(*response_lines, DATE, status=status), now=NOW, settings=SETTINGS
+    )
     assert lifetime is None
     assert why
 
 
+@pytest.mark.rfc("9111", "4.2.2", "cacheable-only")
+@pytest.mark.rfc("9110", "15.1", "heuristic-statuses")
 @pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501])
 def test_heuristically_cacheable_statuses(status: int) -> None:
-    assert ask(Always(), get(), ok(DATE, status=status), now=NOW) == (700, "Always")
+    assert ask(Always(), get(), ok(DATE, status=status), now=NOW, settings=SETTINGS) == (700, "Always")
 
 
+@pytest.mark.rfc("9111", "5.2.2.9", "heuristic")
 def test_public_makes_any_status_eligible() -> None:
-    assert ask(Always(), get(), ok("Cache-Control: public", DATE, status=599), now=NOW) == (700, "Always")
+    assert ask(Always(), get(), ok("Cache-Control: public", DATE, status=599), now=NOW, settings=SETTINGS) == (
+        700,
+        "Always",
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,18 +98,18 @@ def test_public_makes_any_status_eligible() -> None:
 )
 def test_those_of_cachecontrol(heuristic: BaseHeuristic, lifetime: int | None) -> None:
     # LastModified reads the clock: by now this response is too old for it.
-    assert ask(heuristic, get(), ok(MODIFIED, DATE), now=NOW)[0] == lifetime
+    assert ask(heuristic, get(), ok(MODIFIED, DATE), now=NOW, settings=SETTINGS)[0] == lifetime
 
 
 def test_one_that_reads_the_clock() -> None:
-    lifetime, why = ask(ExpiresAfter(minutes=10), get(), ok(DATE), now=NOW)
+    lifetime, why = ask(ExpiresAfter(minutes=10), get(), ok(DATE), now=NOW, settings=SETTINGS)
     assert lifetime is not None
     assert lifetime > 600  # from Date, which is long ago in this test
     assert why == "ExpiresAfter"
 
 
 def test_one_day_cache_gets_a_date_where_the_response_has_none() -> None:
-    assert ask(OneDayCache(), get(), ok("Date: foo"), now=NOW) == (DAY, "OneDayCache")
+    assert ask(OneDayCache(), get(), ok("Date: foo"), now=NOW, settings=SETTINGS) == (DAY, "OneDayCache")
 
 
 class Raises(BaseHeuristic):
@@ -135,14 +146,14 @@ class Meddles(BaseHeuristic):
     ],
 )
 def test_a_heuristic_that_fails_has_no_answer(heuristic: BaseHeuristic) -> None:
-    lifetime, why = ask(heuristic, get(), ok(DATE), now=NOW)
+    lifetime, why = ask(heuristic, get(), ok(DATE), now=NOW, settings=SETTINGS)
     assert lifetime is None
     assert type(heuristic).__name__ in why
 
 
 def test_only_the_lifetime_is_taken() -> None:
     response = ok("X-A: 1", "X-A: 2", DATE, status=404)
-    assert ask(Meddles(), get(), response, now=NOW) == (60, "Meddles")
+    assert ask(Meddles(), get(), response, now=NOW, settings=SETTINGS) == (60, "Meddles")
     assert b"cache-control" not in response.headers
 
 

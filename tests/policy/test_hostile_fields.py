@@ -6,10 +6,22 @@ from collections.abc import Callable
 import pytest
 
 from fwdproxy.errors import RequestRefused
-from fwdproxy.fields import cache_control, connection, dates, etags, lists, request_head
+from fwdproxy.fields import cache_control, connection, dates, etags, groups, lists, request_head
 from fwdproxy.fields.cache_status import CacheStatus
 from fwdproxy.messages import Headers, ResponseHead
-from fwdproxy.policy import answering, freshness, heuristics, invalidation, keys, selection, storing, validation
+from fwdproxy.policy import (
+    answering,
+    freshness,
+    heuristics,
+    integrity,
+    invalidation,
+    keys,
+    search,
+    selection,
+    storing,
+    validation,
+)
+from fwdproxy.policy.decisions import PolicySettings
 from tests.policy.builders import NOW, SETTINGS, get
 
 SIZE = 64 * 1024
@@ -72,7 +84,20 @@ def vary(value: bytes) -> None:
 
 def nominate(value: bytes) -> None:
     names = (b"accept", b"accept-language", b"accept-encoding", b"cookie", b"x")
-    selection.nominate(headers(*names, value=value), names)
+    nominated = selection.nominate(headers(*names, value=value), names)
+    selection.matches(nominated, headers(*names, value=b"a"), coding=value)
+    selection.matches(selection.nominate(headers(*names, value=b"a"), names), headers(*names, value=value))
+
+
+def query(value: bytes) -> None:
+    uri = "http://a.example/?" + value.decode("latin-1")
+    for said in (b"key-order", b'params=("a")', value):
+        search.canonical(uri, search.parse(said))
+
+
+def digests(value: bytes) -> None:
+    checks = integrity.expected(headers(b"Content-Digest", b"Repr-Digest", b"Trailer", value=value), 200, False)
+    integrity.Digesting(checks or integrity.Checks((), (), ())).mismatch(headers(b"Content-Digest", value=value))
 
 
 def request_lines(value: bytes) -> None:
@@ -115,7 +140,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "location's host": lambda value: invalidation.targets(
         get(method="POST"), response(b"Location", value=b"http://" + value)
     ),
-    "lifetime": lambda value: freshness.explicit(headers(b"Cache-Control", b"Expires", value=value), NOW),
+    "lifetime": lambda value: freshness.explicit(headers(b"Cache-Control", b"Expires", value=value), NOW, None),
     "conditions": conditions,
     "storing": lambda value: storing.decide(
         get(),
@@ -124,11 +149,20 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
         settings=SETTINGS,
     ),
     "heuristic": lambda value: heuristics.ask(
-        heuristics.TenthOfAge(), get(), response(b"Last-Modified", b"Date", b"X", value=value), NOW
+        heuristics.TenthOfAge(), get(), response(b"Last-Modified", b"Date", b"X", value=value), NOW, settings=SETTINGS
     ),
     "answer": lambda value: answering.from_origin(
         response(b"Age", b"Date", b"Connection", value=value), via=None, now=NOW
     ),
+    "targeted": lambda value: storing.decide(
+        get(method="POST"),
+        response(b"CDN-Cache-Control", b"Content-Location", value=value),
+        heuristic_lifetime=None,
+        settings=PolicySettings(targets=(b"cdn-cache-control",)),
+    ),
+    "groups": lambda value: groups.parse([value]),
+    "digests": digests,
+    "query": query,
     "content": lambda value: storing.has_content(headers(b"Content-Length", value=value)),
 }
 

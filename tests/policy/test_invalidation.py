@@ -1,14 +1,14 @@
-"""RFC 9111 §4.4."""
+"""RFC 9111 §4.4, RFC 9875 §3."""
 
 import pytest
 
-from fwdproxy.policy.invalidation import targets
+from fwdproxy.policy.invalidation import groups, targets
 from tests.policy.builders import get, ok
 
 OWN = "http://origin.example/page?q=1"
 
 
-@pytest.mark.parametrize(
+CHANGES = pytest.mark.parametrize(
     ("method", "status", "expected"),
     [
         ("GET", 200, False),
@@ -31,11 +31,23 @@ OWN = "http://origin.example/page?q=1"
         ("POST", 103, False),
     ],
 )
+
+
+@pytest.mark.rfc("9111", "4.4", "unsafe")
+@pytest.mark.rfc("9111", "4.4", "unknown-method")
+@pytest.mark.rfc("9111", "4.4", "errors")
+@pytest.mark.rfc("9110", "9.2.1", "safe")
+@pytest.mark.rfc("9110", "9.3.4", "put")
+@pytest.mark.rfc("9110", "9.3.5", "delete")
+@pytest.mark.rfc("10008", "2", "safe")
+@CHANGES
 def test_unsafe_methods_without_error_invalidate(method: str, status: int, expected: bool) -> None:
     found = targets(get(method=method), ok(status=status))
     assert [str(target) for target in found] == ([OWN] if expected else [])
 
 
+@pytest.mark.rfc("9111", "4.4", "other-uris")
+@pytest.mark.rfc("9111", "4.4", "other-origin")
 @pytest.mark.parametrize(
     ("response_lines", "expected"),
     [
@@ -66,3 +78,22 @@ def test_location_and_content_location(response_lines: list[str], expected: list
     found = targets(get(method="POST"), ok(*response_lines, status=201))
     assert [str(target) for target in found] == [OWN, *expected]
     assert targets(get(), ok(*response_lines)) == ()
+
+
+@pytest.mark.rfc("9875", "3", "invalidates")
+@pytest.mark.rfc("9875", "3", "safe")
+@CHANGES
+def test_groups_of_unsafe_methods_without_error(method: str, status: int, expected: bool) -> None:
+    found = groups(get(method=method), ok('Cache-Group-Invalidation: "a", "b"', status=status))
+    assert found == (("a", "b") if expected else ())
+
+
+@pytest.mark.rfc("9875", "2.2.1", "no-cascade")
+def test_the_groups_that_a_changed_response_is_in_are_not_invalidated() -> None:
+    assert groups(get(method="POST"), ok('Cache-Groups: "a"')) == ()
+    assert groups(get(method="POST"), ok('Cache-Groups: "a"', 'Cache-Group-Invalidation: "b"')) == ("b",)
+
+
+@pytest.mark.parametrize("lines", [[], ["Cache-Group-Invalidation: a"], ['Cache-Group-Invalidation: "a']])
+def test_nothing_that_can_be_read_invalidates_no_group(lines: list[str]) -> None:
+    assert groups(get(method="POST"), ok(*lines)) == ()

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from fwdproxy.errors import RequestRefused
 from fwdproxy.messages import CacheKey, Origin, TargetURI
-from fwdproxy.policy.keys import cache_key, key_of, method_kind, parse_target
-from tests.policy.builders import get
+from fwdproxy.policy.keying import IgnoredParams, Keying, Recipe
+from fwdproxy.policy.keys import cache_key, content_digest, key_of, method_kind, parse_target
+from tests.policy.builders import fields, get
 
 
 @pytest.mark.parametrize(
@@ -93,16 +94,70 @@ def test_a_target_is_valid_or_refused(authority: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "expected"),
-    [("GET", "GET"), ("HEAD", "GET"), ("POST", None), ("get", None), ("QUERY", None), ("OPTIONS", None), ("", None)],
+    [("GET", "GET"), ("HEAD", "GET"), ("POST", None), ("get", None), ("QUERY", "QUERY"), ("OPTIONS", None), ("", None)],
 )
 def test_method_kind(method: str, expected: str | None) -> None:
     assert method_kind(method) == expected
 
 
+TARGET = TargetURI(Origin("https", "example.com", 443), "/x?y")
+
+
+@pytest.mark.rfc("9111", "2", "key")
 def test_cache_key() -> None:
-    target = TargetURI(Origin("https", "example.com", 443), "/x?y")
     expected = CacheKey("jp", "GET", "https://example.com/x?y")
-    assert cache_key("jp", get(target=target)) == expected
-    assert cache_key("jp", get(method="HEAD", target=target)) == expected
-    assert cache_key("jp", get(method="POST", target=target)) is None
-    assert key_of("jp", target) == expected
+    assert cache_key("jp", get(target=TARGET), Keying.default) == expected
+    assert cache_key("jp", get(method="HEAD", target=TARGET), Keying.default, "digest") == expected
+    assert cache_key("jp", get(method="POST", target=TARGET), Keying.default) is None
+    assert key_of("jp", TARGET, Keying.default) == expected
+
+
+@pytest.mark.rfc("10008", "2.7", "content-in-key")
+def test_the_key_of_a_query_has_its_content() -> None:
+    query = get(method="QUERY", target=TARGET)
+    assert cache_key("jp", query, Keying.default, "digest") == CacheKey(
+        "jp", "QUERY", "https://example.com/x?y", "digest"
+    )
+    assert cache_key("jp", query, Keying.default) is None
+
+
+def test_keys_are_those_of_the_user() -> None:
+    ignored = Keying(ignored=IgnoredParams.build(["y"]))
+    recipe = Keying(recipes=(Recipe.build(r"https://example\.com/(.*)", r"https://b.internal/\1"),))
+    assert key_of("jp", TARGET, ignored) == CacheKey("jp", "GET", "https://example.com/x")
+    assert cache_key("jp", get(target=TARGET), recipe) == key_of("jp", TARGET, recipe)
+    assert cache_key("jp", get(method="QUERY", target=TARGET), recipe, "d") == CacheKey(
+        "jp", "QUERY", "https://b.internal/x?y", "d"
+    )
+
+
+JSON = "Content-Type: application/json"
+
+
+@pytest.mark.rfc("10008", "2.7", "content-in-key")
+@pytest.mark.rfc("10008", "2.7", "metadata-in-key")
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (([JSON], b"{}"), ([JSON], b"{}"), True),
+        (([JSON], b"{}"), ([JSON, "Accept: */*", "Content-Length: 2"], b"{}"), True),
+        (([JSON], b"{}"), (["content-type:  application/json "], b"{}"), True),
+        (([], b""), ([], b""), True),
+        (([JSON], b"{}"), ([JSON], b"{} "), False),
+        (([JSON], b"{}"), ([JSON], b""), False),
+        (([JSON], b"{}"), ([], b"{}"), False),
+        (([JSON], b"{}"), (["Content-Type: text/plain"], b"{}"), False),
+        (([JSON], b"{}"), ([JSON, JSON], b"{}"), False),
+        (([JSON], b"{}"), ([JSON, "Content-Encoding: gzip"], b"{}"), False),
+        (([JSON], b"{}"), ([JSON, "Content-Language: de"], b"{}"), False),
+        (([JSON], b"{}"), ([JSON, "Content-Location: /q"], b"{}"), False),
+        # Each byte belongs to one of them.
+        ((["Content-Encoding: a"], b""), (["Content-Language: a"], b""), False),
+        ((["Content-Type: ab"], b"c"), (["Content-Type: a"], b"bc"), False),
+        ((["Content-Type: "], b""), ([], b""), False),
+    ],
+)
+def test_content_digest(one: tuple[list[str], bytes], other: tuple[list[str], bytes], same: bool) -> None:
+    first, second = (content_digest(fields(*lines), content) for lines, content in (one, other))
+    assert (first == second) is same
+    assert first and second

@@ -35,6 +35,15 @@ def told(decision: Decision) -> str:
             return f"{decision.status} {decision.reason.code}"
 
 
+@pytest.mark.rfc("9111", "4", "method")
+@pytest.mark.rfc("9111", "4", "write-through")
+@pytest.mark.rfc("9111", "5.2.1.5", "stored-already")
+@pytest.mark.rfc("9111", "4.3.2", "origin-only")
+@pytest.mark.rfc("9110", "9.3.1", "get")
+@pytest.mark.rfc("9110", "9.3.1", "content")
+@pytest.mark.rfc("9110", "9.3.3", "not-for-post")
+@pytest.mark.rfc("9110", "13.1.1", "if-match")
+@pytest.mark.rfc("9110", "13.1.4", "if-unmodified-since")
 @pytest.mark.parametrize(
     ("method", "request_lines", "expected"),
     [
@@ -44,12 +53,21 @@ def told(decision: Decision) -> str:
         ("OPTIONS", [], "forward method method"),
         ("M-SEARCH", [], "forward method method"),
         ("get", [], "forward method method"),
-        ("GET", ["Range: bytes=0-1"], "forward bypass range"),
+        ("get", ["Range: bytes=0-1"], "forward method method"),
+        ("GET", ["Range: bytes=0-1"], "fresh max-age"),
+        ("GET", ["Range: bytes=0-1", 'If-Range: "other"'], "fresh max-age"),
+        ("GET", ["Range: bytes=0-1", 'If-Match: "v1"'], "forward bypass precondition"),
         ("HEAD", ["Range: bytes=0-1"], "fresh max-age"),
         ("GET", ['If-Match: "v1"'], "forward bypass precondition"),
         ("GET", [f"If-Unmodified-Since: {at(0)}"], "forward bypass precondition"),
         ("GET", ["Content-Length: 5"], "forward bypass request-content"),
         ("GET", ["Content-Length: 0"], "fresh max-age"),
+        ("GET", ["Transfer-Encoding: chunked"], "forward bypass request-content"),
+        ("HEAD", ["Content-Length: 5"], "forward bypass request-content"),
+        ("QUERY", ["Content-Length: 5"], "fresh max-age"),
+        ("QUERY", ["Transfer-Encoding: chunked"], "fresh max-age"),
+        ("QUERY", [], "fresh max-age"),
+        ("QUERY", ['If-Match: "v1"'], "forward bypass precondition"),
         ("GET", [], "fresh max-age"),
         ("HEAD", [], "fresh max-age"),
         ("GET", ["Cookie: a=b"], "fresh max-age"),
@@ -61,11 +79,16 @@ def test_which_requests_the_cache_answers(method: str, request_lines: list[str],
     assert told(decide(*request_lines, found=stored(HOUR, TAG, DATE), method=method)) == expected
 
 
+@pytest.mark.rfc("9111", "4.1", "no-match")
+@pytest.mark.rfc("9111", "5.2.1.7", "only-if-cached")
+@pytest.mark.rfc("9211", "2.2", "uri-miss")
+@pytest.mark.rfc("9211", "2.2", "vary-miss")
 @pytest.mark.parametrize(
     ("request_lines", "known", "expected"),
     [
         ([], False, "forward uri-miss uri-miss"),
         ([], True, "forward vary-miss vary-miss"),
+        (["Range: bytes=0-1"], True, "forward vary-miss vary-miss"),
         (["Cache-Control: no-cache"], False, "forward uri-miss uri-miss"),
         (["Cache-Control: only-if-cached"], False, "504 only-if-cached"),
         (["Cache-Control: only-if-cached"], True, "504 only-if-cached"),
@@ -76,6 +99,13 @@ def test_nothing_found(request_lines: list[str], known: bool, expected: str) -> 
     assert told(decide(*request_lines, found=None, known=known)) == expected
 
 
+@pytest.mark.rfc("9111", "4", "no-cache")
+@pytest.mark.rfc("9111", "4", "fresh-or-allowed")
+@pytest.mark.rfc("9111", "4.2", "fresh")
+@pytest.mark.rfc("9111", "5.2.2.1", "max-age")
+@pytest.mark.rfc("9111", "5.2.2.2", "must-revalidate")
+@pytest.mark.rfc("9111", "5.2.2.4", "no-cache")
+@pytest.mark.rfc("9111", "5.2.2.4", "qualified")
 @pytest.mark.parametrize(
     ("cache_control", "later", "expected"),
     [
@@ -98,6 +128,15 @@ def test_freshness(cache_control: str, later: float, expected: str) -> None:
     assert told(decide(found=stored(f"Cache-Control: {cache_control}", TAG, DATE), later=later)) == expected
 
 
+@pytest.mark.rfc("9111", "5.2.1.1", "max-age")
+@pytest.mark.rfc("9111", "5.2.1.2", "max-stale")
+@pytest.mark.rfc("9111", "5.2.1.2", "any-age")
+@pytest.mark.rfc("9111", "5.2.1.3", "min-fresh")
+@pytest.mark.rfc("9111", "5.2.1.4", "no-cache")
+@pytest.mark.rfc("9111", "5.2.1.7", "only-if-cached")
+@pytest.mark.rfc("9111", "5.4", "pragma")
+@pytest.mark.rfc("9211", "2.2", "request")
+@pytest.mark.rfc("9211", "2.2", "stale")
 @pytest.mark.parametrize(
     ("request_lines", "later", "expected"),
     [
@@ -143,14 +182,35 @@ def test_request_directives(request_lines: list[str], later: float, expected: st
     assert told(decide(*request_lines, found=stored(HOUR, TAG, DATE), later=later)) == expected
 
 
+@pytest.mark.rfc("9111", "4.2.4", "prohibited")
+@pytest.mark.rfc("9111", "4.2.4", "permitted")
+@pytest.mark.rfc("9111", "5.2.2.2", "must-revalidate")
+@pytest.mark.rfc("9111", "5.2.2.4", "no-cache")
+@pytest.mark.rfc("9111", "5.2.2.8", "proxy-revalidate")
+@pytest.mark.rfc("9111", "5.2.2.10", "stale")
+@pytest.mark.rfc("5861", "3", "served")
+@pytest.mark.rfc("5861", "3", "window")
 @pytest.mark.parametrize(
     ("cache_control", "request_line", "later", "expected"),
     [
         # RFC 5861 §3; the window is as long as it says.
+        ("max-age=60, stale-while-revalidate=30", None, 59.9, "fresh max-age"),
         ("max-age=60, stale-while-revalidate=30", None, 60, "stale stale-while-revalidate"),
         ("max-age=60, stale-while-revalidate=30", None, 89.9, "stale stale-while-revalidate"),
         ("max-age=60, stale-while-revalidate=30", None, 90, "validate stale stale"),
         ("s-maxage=60, stale-while-revalidate=30", None, 60, "stale stale-while-revalidate"),
+        ("s-maxage=60, stale-while-revalidate=30", None, 89, "stale stale-while-revalidate"),
+        ("s-maxage=60, stale-while-revalidate=30", None, 90, "validate stale stale"),
+        ("s-maxage=60, max-age=600, stale-while-revalidate=30", None, 90, "validate stale stale"),
+        ("max-age=0, stale-while-revalidate=30", None, 0, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=1", None, 60.9, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=1", None, 61, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=0", None, 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate", None, 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=5, stale-while-revalidate=9", None, 60, "validate stale stale"),
+        ('max-age=60, stale-while-revalidate="30"', None, 89, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=99999999999", None, 10**8, "stale stale-while-revalidate"),
+        ('max-age=60, stale-while-revalidate=30, no-cache="x-a"', None, 89, "stale stale-while-revalidate"),
         ("max-age=60, stale-while-revalidate=x", None, 60, "validate stale stale"),
         ("max-age=60, stale-if-error=30", None, 60, "validate stale stale"),
         # What forbids it wins (§4.2.4).
@@ -161,7 +221,12 @@ def test_request_directives(request_lines: list[str], later: float, expected: st
         ("max-age=60, stale-while-revalidate=30", "Cache-Control: no-cache", 60, "validate stale request-no-cache"),
         ("max-age=60, stale-while-revalidate=30", "Cache-Control: max-age=999", 60, "validate stale stale"),
         ("max-age=60, stale-while-revalidate=30", "Cache-Control: min-fresh=0", 60, "validate stale stale"),
+        ("max-age=60, stale-while-revalidate=30", "Pragma: no-cache", 60, "validate stale request-no-cache"),
         ("max-age=60, stale-while-revalidate=30", "Cache-Control: max-stale=5", 70, "stale stale-while-revalidate"),
+        # One that wants nobody asked takes it; who validates it then is the cache.
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: only-if-cached", 89, "stale stale-while-revalidate"),
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: only-if-cached", 90, "504 only-if-cached"),
+        ("max-age=60, stale-while-revalidate=30", "Cache-Control: only-if-cached, max-age=9", 70, "504 only-if-cached"),
         # max-stale gives way to them too.
         ("max-age=60", "Cache-Control: max-stale", 61, "stale request-max-stale"),
         ("max-age=60, must-revalidate", "Cache-Control: max-stale", 61, "validate stale stale"),
@@ -181,6 +246,9 @@ def test_grace_is_for_failing_origins_only() -> None:
     assert told(decide(found=found, later=61, settings=PolicySettings(grace=600))) == "validate stale stale"
 
 
+@pytest.mark.rfc("8246", "2", "fresh-only")
+@pytest.mark.rfc("8246", "2.1", "not-validated")
+@pytest.mark.rfc("8246", "2.1", "no-cache")
 @pytest.mark.parametrize(
     ("cache_control", "request_line", "expected"),
     [
@@ -209,6 +277,8 @@ def test_heuristic_lifetimes_are_for_requests_without_credentials(request_lines:
     assert told(decide(*request_lines, found=found)) == expected
 
 
+@pytest.mark.rfc("9111", "3.5", "not-reused")
+@pytest.mark.rfc("9111", "3.5", "allowing-directives")
 @pytest.mark.parametrize(
     ("cache_control", "expected"),
     [
@@ -224,6 +294,10 @@ def test_responses_to_requests_with_authorization(cache_control: str, expected: 
     assert told(decide(found=found)) == expected
 
 
+@pytest.mark.rfc("9111", "4.3.2", "evaluated")
+@pytest.mark.rfc("9211", "2.1", "modified")
+@pytest.mark.rfc("10008", "2.6", "conditional")
+@pytest.mark.rfc("10008", "2.7", "cached")
 @pytest.mark.parametrize(
     ("request_lines", "status"),
     [
@@ -234,7 +308,7 @@ def test_responses_to_requests_with_authorization(cache_control: str, expected: 
         ([f"If-Modified-Since: {at(-1001)}"], 200),
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "QUERY"])
 def test_the_clients_condition_is_answered_from_the_store(request_lines: list[str], status: int, method: str) -> None:
     found = stored(HOUR, TAG, f"Last-Modified: {at(-1000)}", DATE)
     decision = decide(*request_lines, found=found, method=method)
@@ -242,6 +316,7 @@ def test_the_clients_condition_is_answered_from_the_store(request_lines: list[st
     assert decision.status == status
 
 
+@pytest.mark.rfc("9211", "2.4", "ttl")
 def test_serve_tells_age_and_ttl() -> None:
     found = stored("Cache-Control: max-age=60", "Age: 10", DATE)
     assert decide(found=found, later=7.5) == Serve(found, 200, 17, 43, stale=False, reason=MAX_AGE)
@@ -250,6 +325,8 @@ def test_serve_tells_age_and_ttl() -> None:
     assert (stale.age, stale.ttl, stale.stale) == (80, -20, True)
 
 
+@pytest.mark.rfc("9111", "4.3.1", "entity-tags")
+@pytest.mark.rfc("9111", "4.3.1", "last-modified")
 def test_validate_carries_conditions() -> None:
     modified = f"Last-Modified: {at(-1000)}"
     decision = decide(found=stored("Cache-Control: max-age=0", TAG, modified, DATE))
@@ -261,6 +338,23 @@ def test_validate_carries_conditions() -> None:
     without = decide(found=stored("Cache-Control: max-age=5", DATE), later=5)
     assert isinstance(without, Validate)
     assert without.conditions == ()
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "status"),
+    [
+        (["Range: bytes=0-1"], 200),
+        (["Range: bytes=0-1", 'If-Range: "v1"'], 200),
+        (["Range: bytes=0-1", 'If-Range: "v2"'], 200),
+        (["Range: bytes=0-1", f"If-Range: {at(-1000)}"], 200),
+        # If-Range is looked at only where nothing else says 304 (RFC 9110 §13.2.2).
+        (["Range: bytes=0-1", 'If-Range: "v2"', 'If-None-Match: "v1"'], 304),
+    ],
+)
+def test_a_range_is_cut_from_the_answer_elsewhere(request_lines: list[str], status: int) -> None:
+    decision = decide(*request_lines, found=stored(HOUR, TAG, f"Last-Modified: {at(-1000)}", DATE))
+    assert isinstance(decision, Serve)
+    assert decision.status == status
 
 
 @pytest.mark.parametrize(("line", "status"), [(None, 200), ('If-None-Match: "v1"', 304), ('If-None-Match: "x"', 200)])

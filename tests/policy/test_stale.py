@@ -18,6 +18,10 @@ def reason_on_error(cache_control: str, *request_lines: str, later: float, grace
     return serve.reason.code
 
 
+@pytest.mark.rfc("9111", "4.2.4", "prohibited")
+@pytest.mark.rfc("9111", "4.2.4", "permitted")
+@pytest.mark.rfc("5861", "4", "served")
+@pytest.mark.rfc("5861", "4", "window")
 @pytest.mark.parametrize(
     ("cache_control", "later", "grace", "expected"),
     [
@@ -25,6 +29,18 @@ def reason_on_error(cache_control: str, *request_lines: str, later: float, grace
         ("max-age=60, stale-if-error=30", 60, 0, "stale-if-error"),
         ("max-age=60, stale-if-error=30", 89.9, 0, "stale-if-error"),
         ("max-age=60, stale-if-error=30", 90, 0, None),
+        ("max-age=60, stale-if-error=1", 60.9, 0, "stale-if-error"),
+        ("max-age=60, stale-if-error=1", 61, 0, None),
+        ("max-age=60, stale-if-error", 60, 0, None),
+        ("max-age=60, stale-if-error=5, stale-if-error=9", 60, 0, None),
+        ("max-age=60, stale-if-error=99999999999", 10**8, 0, "stale-if-error"),
+        ("max-age=0, stale-if-error=30", 29, 0, "stale-if-error"),
+        ("max-age=0, stale-if-error=30", 30, 0, None),
+        ("stale-if-error=30", 29, 0, "stale-if-error"),
+        ('max-age=60, stale-if-error=30, no-cache="x-a"', 89, 0, "stale-if-error"),
+        # Each of the two windows is for its own occasion.
+        ("max-age=60, stale-while-revalidate=90, stale-if-error=30", 89, 0, "stale-if-error"),
+        ("max-age=60, stale-while-revalidate=90, stale-if-error=30", 90, 0, None),
         ("max-age=60, stale-if-error=x", 60, 0, None),
         ("max-age=60, stale-while-revalidate=30", 60, 0, None),
         # The user's grace, where the origin states nothing.
@@ -46,7 +62,10 @@ def reason_on_error(cache_control: str, *request_lines: str, later: float, grace
         ("s-maxage=60", 61, 600, None),
         ("s-maxage=60, stale-while-revalidate=600", 61, 600, None),
         ("s-maxage=60, stale-if-error=30", 61, 0, "stale-if-error"),
+        ("s-maxage=60, stale-if-error=30", 89.9, 0, "stale-if-error"),
+        ("s-maxage=60, stale-if-error=30", 90, 600, None),
         ("s-maxage=60, stale-if-error=30", 91, 600, None),
+        ("s-maxage=60, must-revalidate, stale-if-error=30", 61, 600, None),
         # A response that is fresh, but that this client wanted validated.
         ("max-age=60, stale-if-error=30", 10, 0, "stale-if-error"),
         ("max-age=60", 10, 0, None),
@@ -56,12 +75,19 @@ def test_windows(cache_control: str, later: float, grace: int, expected: str | N
     assert reason_on_error(cache_control, later=later, grace=grace) == expected
 
 
+@pytest.mark.rfc("5861", "4", "request")
 @pytest.mark.parametrize(
     ("cache_control", "request_line", "expected"),
     [
         ("max-age=60, stale-if-error=600", "Cache-Control: max-age=0", "stale-if-error"),
         ("max-age=60, stale-if-error=600", "Cache-Control: no-cache", None),
         ("max-age=60, stale-if-error=600", "Pragma: no-cache", None),
+        ("max-age=60, stale-if-error=600", "Cache-Control: min-fresh=60", "stale-if-error"),
+        ("max-age=60, stale-if-error=600", "Cache-Control: max-age=0, no-cache", None),
+        ("max-age=60, stale-if-error=600", "Cache-Control: only-if-cached", "stale-if-error"),
+        ("max-age=60", "Cache-Control: stale-if-error=10", None),
+        ("max-age=60", "Cache-Control: stale-if-error=11", "stale-if-error"),
+        ("max-age=60", "Cache-Control: stale-if-error=x", None),
         ("max-age=60", "Cache-Control: stale-if-error=30", "stale-if-error"),
         ("max-age=60", "Cache-Control: stale-if-error=5", None),
         ("max-age=60, stale-if-error=5", "Cache-Control: stale-if-error=30", "stale-if-error"),

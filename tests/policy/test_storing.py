@@ -8,6 +8,7 @@ from fwdproxy.policy.decisions import PolicySettings
 from tests.policy.builders import DATE, NOW, SETTINGS, at, fields, get, lines, meta, ok
 
 FRESH = "Cache-Control: max-age=60"
+AUTH = "Authorization: Basic YTpi"
 MODIFIED = f"Last-Modified: {at(-1000)}"
 
 
@@ -25,14 +26,22 @@ def code(
     return decision.reason.code
 
 
+@pytest.mark.rfc("9111", "3", "method-understood")
+@pytest.mark.rfc("9111", "5.2.1.5", "no-store")
+@pytest.mark.rfc("9110", "9.2.3", "cacheable")
+@pytest.mark.rfc("9110", "9.3.1", "content")
 @pytest.mark.parametrize(
     ("request_head", "expected"),
     [
         (get(), "stored"),
         (get(method="HEAD"), "head"),
-        (get(method="POST"), "method"),
+        (get(method="POST"), "post"),
         (get(method="PUT"), "method"),
-        (get(method="QUERY"), "method"),
+        (get(method="QUERY"), "stored"),
+        (get("Content-Length: 5", method="QUERY"), "stored"),
+        (get("Cache-Control: no-store", method="QUERY"), "request-no-store"),
+        (get("Content-Length: 5", AUTH, method="QUERY"), "authorization"),
+        (get(method="query"), "method"),
         (get(method="OPTIONS"), "method"),
         (get(method="get"), "method"),
         (get(method="M-SEARCH"), "method"),
@@ -52,6 +61,62 @@ def test_requests(request_head: RequestHead, expected: str) -> None:
     assert code(request_head, ok(FRESH)) == expected
 
 
+HERE = "Content-Location: /page?q=1"
+
+
+@pytest.mark.rfc("9110", "9.3.3", "stored")
+@pytest.mark.rfc("9110", "9.3.3", "not-stored")
+@pytest.mark.parametrize(
+    ("response_lines", "status", "expected"),
+    [
+        ([FRESH, HERE], 200, "stored"),
+        (["Cache-Control: s-maxage=60", HERE], 200, "stored"),
+        ([f"Expires: {at(60)}", DATE, HERE], 200, "stored"),
+        ([FRESH, "Content-Location: ?q=1"], 200, "stored"),
+        ([FRESH, "Content-Location: //origin.example/page?q=1"], 200, "stored"),
+        ([FRESH, "Content-Location: HTTP://Origin.Example:80/page?q=1"], 200, "stored"),
+        ([FRESH, "Content-Location: /a/../page?q=1"], 200, "stored"),
+        # Stated, if not for long.
+        (["Cache-Control: max-age=0", 'ETag: "a"', HERE], 200, "stored"),
+        (["Cache-Control: max-age=0", HERE], 200, "no-lifetime"),
+        # Without a stated lifetime nothing is stored, whatever a heuristic or a validator would make of it.
+        ([HERE], 200, "post"),
+        (["Cache-Control: public", MODIFIED, 'ETag: "a"', HERE], 200, "post"),
+        # The content is what a GET would get only where it says so.
+        ([FRESH], 200, "post"),
+        ([FRESH, "Content-Location: /page"], 200, "post"),
+        ([FRESH, "Content-Location: /page?q=2"], 200, "post"),
+        ([FRESH, "Content-Location: /Page?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: https://origin.example/page?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: http://other.example/page?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: http://origin.example:8080/page?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: http://[/page?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: "], 200, "stored"),
+        ([FRESH, HERE, HERE], 200, "post"),
+        ([FRESH, "Location: /page?q=1"], 200, "post"),
+        # And only a 200 is such an answer.
+        ([FRESH, HERE], 201, "post"),
+        ([FRESH, HERE], 303, "post"),
+        ([FRESH, HERE], 404, "post"),
+        # All else counts as for a GET.
+        (["Cache-Control: no-store, max-age=60", HERE], 200, "no-store"),
+        (["Cache-Control: private, max-age=60", HERE], 200, "private"),
+        ([FRESH, HERE, "Vary: *"], 200, "vary"),
+    ],
+)
+def test_a_response_to_post_is_stored_only_by_its_own_word(
+    response_lines: list[str], status: int, expected: str
+) -> None:
+    request = get("Content-Length: 5", method="POST")
+    assert code(request, ok(*response_lines, status=status), heuristic=100) == expected
+
+
+def test_what_a_post_asks_for_counts_too() -> None:
+    assert code(get("Cache-Control: no-store", method="POST"), ok(FRESH, HERE)) == "request-no-store"
+    assert code(get(AUTH, method="POST"), ok(FRESH, HERE)) == "authorization"
+
+
+@pytest.mark.rfc("9111", "3", "final-status")
 @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
 def test_interim_responses_are_never_stored(status: int) -> None:
     assert code(get(), ok(FRESH, status=status)) == "interim"
@@ -61,12 +126,14 @@ FINAL = (200, 201, 203, 204, 299, 300, 301, 302, 303, 307, 308, 400, 401, 403, 4
 FAILED = (500, 501, 502, 503, 504, 599)
 
 
+@pytest.mark.rfc("9111", "3", "allowed")
 @pytest.mark.parametrize("status", FINAL + FAILED)
 @pytest.mark.parametrize("line", [FRESH, "Cache-Control: s-maxage=60", f"Expires: {at(60)}"])
 def test_any_final_status_with_a_stated_lifetime_is_stored(status: int, line: str) -> None:
     assert code(get(), ok(line, DATE, status=status)) == "stored"
 
 
+@pytest.mark.rfc("9111", "3", "status-understood")
 @pytest.mark.parametrize(
     ("status", "expected"),
     [(206, "partial")] + [(status, "status") for status in (304, 407, 412, 416, 417, 428, 429, 431, 511)],
@@ -75,6 +142,10 @@ def test_statuses_that_answer_one_request_only(status: int, expected: str) -> No
     assert code(get(), ok("Cache-Control: public, max-age=60", 'ETag: "a"', status=status)) == expected
 
 
+@pytest.mark.rfc("9111", "3", "allowed")
+@pytest.mark.rfc("9111", "5.2.2.9", "public")
+@pytest.mark.rfc("9110", "15.1", "heuristic-statuses")
+@pytest.mark.rfc("9110", "15.4", "redirects")
 @pytest.mark.parametrize("status", range(200, 600))
 def test_heuristically_cacheable_statuses(status: int) -> None:
     """RFC 9110 §15.1: without a stated lifetime only these, or what is marked public, may be stored."""
@@ -85,6 +156,13 @@ def test_heuristically_cacheable_statuses(status: int) -> None:
     assert (code(get(), public, heuristic=100) == "stored") is not never
 
 
+@pytest.mark.rfc("9111", "3", "no-store")
+@pytest.mark.rfc("9111", "3", "private")
+@pytest.mark.rfc("9111", "5.2.2.5", "no-store")
+@pytest.mark.rfc("9111", "5.2.2.7", "private")
+@pytest.mark.rfc("9111", "5.2.2.7", "qualified")
+@pytest.mark.rfc("9111", "4.2.1", "conflicts")
+@pytest.mark.rfc("9110", "12.5.5", "star")
 @pytest.mark.parametrize(
     ("response_lines", "expected"),
     [
@@ -120,6 +198,9 @@ def test_directives(response_lines: list[str], expected: str) -> None:
     assert code(get(), ok(*response_lines)) == expected
 
 
+@pytest.mark.rfc("9111", "3", "status-understood")
+@pytest.mark.rfc("9111", "5.2.2.3", "must-understand")
+@pytest.mark.rfc("9111", "5.2.2.3", "no-store-ignored")
 @pytest.mark.parametrize(
     ("status", "directives", "expected"),
     [
@@ -137,6 +218,9 @@ def test_must_understand(status: int, directives: str, expected: str) -> None:
     assert code(get(), ok(f"Cache-Control: {directives}", status=status)) == expected
 
 
+@pytest.mark.rfc("9111", "3", "authorization")
+@pytest.mark.rfc("9111", "3.5", "allowing-directives")
+@pytest.mark.rfc("9111", "5.2.2.8", "not-cacheable-by-itself")
 @pytest.mark.parametrize(
     ("response_lines", "expected"),
     [
@@ -194,6 +278,12 @@ def test_grace_makes_a_response_worth_keeping_for_bad_times() -> None:
     assert code(get(), ok("Cache-Control: max-age=0"), settings=PolicySettings(grace=60)) == "stored"
 
 
+@pytest.mark.rfc("9111", "3.1", "all-fields")
+@pytest.mark.rfc("9111", "3.1", "connection-fields")
+@pytest.mark.rfc("9111", "3.1", "hop-by-hop")
+@pytest.mark.rfc("9111", "3.1", "qualified-fields")
+@pytest.mark.rfc("9111", "3.1", "proxy-fields")
+@pytest.mark.rfc("9111", "5.2.2.7", "qualified")
 def test_fields_that_are_not_stored() -> None:
     response = ok(
         "Cache-Control: max-age=60, private=\"x-user\", no-cache='y'",
@@ -216,7 +306,7 @@ def test_fields_that_are_not_stored() -> None:
         "Cache-Status: cdn; hit",
         "X-Kept: 2",
     )
-    assert lines(storing.storable_head(response).headers) == [
+    assert lines(storing.storable_head(response, None).headers) == [
         "Cache-Control: max-age=60, private=\"x-user\", no-cache='y'",
         'Cache-Control: no-cache="x-fresh"',
         "X-Kept: 1",
@@ -252,6 +342,7 @@ def test_has_content(header_lines: list[str], expected: bool) -> None:
     assert storing.has_content(fields(*header_lines)) is expected
 
 
+@pytest.mark.rfc("9110", "8.6", "no-content")
 @pytest.mark.parametrize(("status", "kept"), [(200, True), (204, False), (205, True), (404, True)])
 def test_a_length_is_stored_only_where_one_may_be(status: int, kept: bool) -> None:
     """RFC 9110 §8.6."""

@@ -7,13 +7,15 @@ import pytest
 from fwdproxy.fields.dates import format_date
 from fwdproxy.messages import BodyRef, StoredMeta
 from fwdproxy.policy import validation
-from fwdproxy.policy.freshness import current_age, freshness
-from tests.policy.builders import DATE, NOW, at, fields, get, lines, meta, ok, stored
+from fwdproxy.policy.freshness import CREDENTIALS, current_age, freshness
+from tests.policy.builders import DATE, NOW, SETTINGS, at, fields, get, lines, meta, ok, stored
 
 LATER = NOW + 500
 RFC850 = "Tuesday, 14-Nov-23 21:56:40 GMT"  # NOW - 1000
 
 
+@pytest.mark.rfc("9111", "4.3.1", "entity-tags")
+@pytest.mark.rfc("9111", "4.3.1", "last-modified")
 @pytest.mark.parametrize(
     ("header_lines", "expected"),
     [
@@ -32,6 +34,17 @@ def test_conditions(header_lines: list[str], expected: list[str]) -> None:
     assert [f"{name.decode()}: {value.decode()}" for name, value in sent] == expected
 
 
+@pytest.mark.rfc("9111", "4.3.2", "evaluated")
+@pytest.mark.rfc("9111", "4.3.2", "origin-only")
+@pytest.mark.rfc("9111", "4.3.2", "precedence")
+@pytest.mark.rfc("9110", "13.1.2", "weak-comparison")
+@pytest.mark.rfc("9110", "13.1.2", "star")
+@pytest.mark.rfc("9110", "13.1.2", "not-modified")
+@pytest.mark.rfc("9110", "13.1.3", "invalid")
+@pytest.mark.rfc("9110", "13.1.3", "method")
+@pytest.mark.rfc("9110", "13.1.3", "beside-if-none-match")
+@pytest.mark.rfc("9110", "13.1.3", "not-modified")
+@pytest.mark.rfc("9110", "13.2.2", "order")
 @pytest.mark.parametrize(
     ("request_lines", "response_lines", "expected"),
     [
@@ -60,6 +73,10 @@ def test_conditions(header_lines: list[str], expected: list[str]) -> None:
         ([f"If-Modified-Since: {RFC850}"], [f"Last-Modified: {at(-999)}"], 200),
         (["If-Modified-Since: yesterday"], [f"Last-Modified: {at(-10)}"], 200),
         ([f"If-Modified-Since: {at(0)}", f"If-Modified-Since: {at(0)}"], [f"Last-Modified: {at(-10)}"], 200),
+        # If-Range decides about the Range alone (RFC 9110 §13.1.5).
+        (["Range: bytes=0-1", 'If-Range: "a"'], ['ETag: "a"'], 200),
+        (["Range: bytes=0-1", 'If-Range: "b"'], ['ETag: "a"'], 200),
+        (["Range: bytes=0-1", 'If-Range: "b"', 'If-None-Match: "a"'], ['ETag: "a"'], 304),
         # These are not the cache's to evaluate (RFC 9111 §4.3.2).
         (['If-Match: "b"'], ['ETag: "a"'], 200),
         ([f"If-Unmodified-Since: {at(-99)}"], [f"Last-Modified: {at(-10)}"], 200),
@@ -70,6 +87,7 @@ def test_evaluate(request_lines: list[str], response_lines: list[str], expected:
     response = ok(*response_lines, DATE)
     assert validation.evaluate(fields(*request_lines), response, "GET", received=received) == expected
     assert validation.evaluate(fields(*request_lines), response, "HEAD", received=received) == expected
+    assert validation.evaluate(fields(*request_lines), response, "QUERY", received=received) == expected
     assert validation.evaluate(fields(*request_lines), response, "POST", received=received) == 200
 
 
@@ -78,12 +96,14 @@ def test_conditions_turn_a_200_or_206_into_a_304(status: int) -> None:
     assert validation.evaluate(fields("If-None-Match: *"), ok(DATE, status=status), "GET") == 304
 
 
+@pytest.mark.rfc("9110", "13.2.1", "other-statuses")
 @pytest.mark.parametrize("status", [203, 204, 301, 304, 404, 500])
 def test_conditions_say_nothing_of_other_statuses(status: int) -> None:
     """RFC 9110 §13.2.1, §15.4.5."""
     assert validation.evaluate(fields("If-None-Match: *"), ok(DATE, status=status), "GET") == status
 
 
+@pytest.mark.rfc("9111", "4.3.2", "date-stands-in")
 @pytest.mark.parametrize(
     ("date_lines", "since", "received", "expected"),
     [
@@ -104,6 +124,7 @@ def test_a_stored_response_without_last_modified_goes_by_its_date(
     assert validation.evaluate(request, ok(*date_lines), "GET", received=received) == expected
 
 
+@pytest.mark.rfc("9110", "15.4.5", "unasked")
 @pytest.mark.parametrize(
     ("status", "sent", "expected"),
     [
@@ -124,9 +145,11 @@ def test_a_304_that_nobody_asked_for(status: int, sent: list[str], expected: boo
 
 def freshen(kept: StoredMeta, *not_modified: str) -> StoredMeta | None:
     head = ok(*not_modified, status=304)
-    return validation.freshen(kept, head, request_time=LATER - 1, response_time=LATER)
+    return validation.freshen(kept, head, request_time=LATER - 1, response_time=LATER, settings=SETTINGS)
 
 
+@pytest.mark.rfc("9111", "4.3.4", "strong")
+@pytest.mark.rfc("9111", "4.3.4", "weak")
 @pytest.mark.parametrize(
     ("stored_lines", "not_modified", "expected"),
     [
@@ -183,6 +206,11 @@ def test_an_unchanged_vary_is_an_update() -> None:
     assert freshened.nominated == kept.nominated == ((b"bar", None), (b"foo", b"1"))
 
 
+@pytest.mark.rfc("9111", "3.2", "update")
+@pytest.mark.rfc("9111", "3.2", "not-storable")
+@pytest.mark.rfc("9111", "3.2", "content-length")
+@pytest.mark.rfc("9111", "3.2", "depends-upon")
+@pytest.mark.rfc("9111", "4.3.4", "update")
 def test_which_fields_a_304_updates() -> None:
     kept = meta(
         'ETag: "a"',
@@ -262,9 +290,20 @@ def test_a_heuristic_lifetime_stays_until_one_is_stated(line: str, lifetime: int
     assert (freshened.heuristic_lifetime, freshened.heuristic_reason) == (lifetime, why)
 
 
+def test_what_credentials_brought_stays_marked() -> None:
+    kept = replace(meta('ETag: "a"'), heuristic_reason=CREDENTIALS)
+    for line in ("X-A: 1", "Cache-Control: max-age=5"):
+        freshened = freshen(kept, 'ETag: "a"', line)
+        assert freshened is not None
+        assert freshened.heuristic_reason == CREDENTIALS
+
+
 STORED = ['ETag: "a"', f"Last-Modified: {at(-10)}", "Cache-Control: max-age=1", "Content-Length: 10", DATE]
 
 
+@pytest.mark.rfc("9111", "4.3.5", "updates")
+@pytest.mark.rfc("9111", "4.3.5", "mismatch")
+@pytest.mark.rfc("9111", "4.3.5", "fields")
 @pytest.mark.parametrize(
     ("head_lines", "updates"),
     [
@@ -285,28 +324,36 @@ STORED = ['ETag: "a"', f"Last-Modified: {at(-10)}", "Cache-Control: max-age=1", 
 def test_head_updates_or_drops(head_lines: list[str], updates: bool) -> None:
     """RFC 9111 §4.3.5."""
     head = ok(*head_lines, "X-New: 1", status=200)
-    freshened = validation.freshen_from_head(stored(*STORED), head, request_time=LATER, response_time=LATER)
+    freshened = validation.freshen_from_head(
+        stored(*STORED), head, request_time=LATER, response_time=LATER, settings=SETTINGS
+    )
     assert (freshened is not None) is updates
     if freshened is not None:
         assert freshened.head.headers.get(b"x-new") == b"1"
         assert freshened.response_time == LATER
 
 
+@pytest.mark.rfc("9111", "4.3.5", "mismatch")
 def test_head_compares_the_length_of_what_is_stored() -> None:
     chunked = replace(stored('ETag: "a"'), body=BodyRef(7, b"", b"1234567"))
     for length, updates in (("7", True), ("8", False)):
         head = ok('ETag: "a"', f"Content-Length: {length}")
-        freshened = validation.freshen_from_head(chunked, head, request_time=LATER, response_time=LATER)
+        freshened = validation.freshen_from_head(
+            chunked, head, request_time=LATER, response_time=LATER, settings=SETTINGS
+        )
         assert (freshened is not None) is updates
 
 
 def test_a_head_response_that_contradicts_the_stored_status_drops_it() -> None:
     gone = stored("Cache-Control: max-age=60", status=404)
-    assert validation.freshen_from_head(gone, ok(), request_time=LATER, response_time=LATER) is None
+    assert validation.freshen_from_head(gone, ok(), request_time=LATER, response_time=LATER, settings=SETTINGS) is None
 
 
 @pytest.mark.parametrize("status", [204, 304, 404, 410, 503])
 def test_head_responses_other_than_200_say_nothing(status: int) -> None:
     kept = stored(*STORED)
     head = ok('ETag: "b"', status=status)
-    assert validation.freshen_from_head(kept, head, request_time=LATER, response_time=LATER) is kept.meta
+    assert (
+        validation.freshen_from_head(kept, head, request_time=LATER, response_time=LATER, settings=SETTINGS)
+        is kept.meta
+    )

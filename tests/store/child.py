@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fwdproxy.errors import FillAborted
 from fwdproxy.store.disk import DiskStore, open_store
+from fwdproxy.store.purging import PurgeRule
 from tests.store.samples import ANY, LIMIT, best, body_of, content, key, meta, put, wants
 
 KEYS = 40
@@ -54,7 +55,8 @@ async def load(store: DiskStore, seed: int) -> None:
     await asyncio.gather(*(work() for _ in range(8)))
 
 
-async def obey(store: DiskStore) -> None:
+async def obey(store: DiskStore) -> None:  # noqa: C901  # one case a command
+    growing = store.open_fill(key("nothing"), meta(), None)
     for line in sys.stdin:
         command, *arguments = json.loads(line)
         answer: object = None
@@ -75,6 +77,16 @@ async def obey(store: DiskStore) -> None:
             case "known", [first, count]:
                 found = [await store.lookup(key(number), ANY) for number in range(first, first + count)]
                 answer = sum(each.best is not None for each in found)
+            case "purge", [kind, value]:
+                await store.purge(PurgeRule(kind, value))
+            case "begin", [name]:
+                growing = store.open_fill(key(name), meta(), None, moment=store.moment())
+                await growing.write(b"beginning")
+            case "will store", []:
+                answer = growing.will_store
+            case "complete", [name]:
+                await growing.complete()
+                answer = (await store.lookup(key(name), ANY)).best is not None
             case "close", []:
                 await store.aclose()
         print(json.dumps(answer), flush=True)

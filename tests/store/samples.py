@@ -33,7 +33,7 @@ def wants(coding: str) -> tuple[Nominated, Headers]:
 
 async def put(store: Store, where: CacheKey, body: bytes, what: StoredMeta | None = None) -> str:
     """Store a response as the exchange does; its ident."""
-    fill = store.open_fill(where, what or meta(), len(body))
+    fill = store.open_fill(where, what or meta(), len(body), moment=store.moment())
     for start in range(0, len(body), 65536):
         await fill.write(body[start : start + 65536])
     await fill.complete()

@@ -104,6 +104,7 @@ async def test_a_new_response_replaces_the_old_one(store: DiskStore, size: int) 
     assert (store.stats().objects, len(body_files(store))) == (1, 1)
 
 
+@pytest.mark.rfc("9111", "4", "most-recent")
 async def test_a_slow_older_response_does_not_replace_a_newer_one(store: DiskStore) -> None:
     slow = store.open_fill(key(), meta(at=NOW), None)
     await slow.write(content(LARGE, "old"))

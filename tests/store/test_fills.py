@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from fwdproxy.errors import FillAborted
+from fwdproxy.messages import Span
 from fwdproxy.store.bodies import FileIO, digest_of
-from fwdproxy.store.fills import BATCH, INLINE_LIMIT, WINDOW, DiskFill
+from fwdproxy.store.fills import INLINE_LIMIT, WINDOW, DiskFill
+from fwdproxy.store.spool import BATCH
 from tests.store.samples import content, read_all
 
 SIZES = [0, 1, INLINE_LIMIT - 1, INLINE_LIMIT, BATCH - 1, BATCH, 3 * BATCH + 5]
@@ -25,8 +27,17 @@ class Kept:
     def __init__(self, folder: Path, io: FileIO, **options: object) -> None:
         self.commits: list[tuple[int, bytes, bytes]] = []
         self.ended = 0
+        self.saved: list[asyncio.Task[None]] = []
         settings: dict[str, object] = {"length": None, "largest": 10**9} | options
-        self.fill = DiskFill("ident", folder, io, commit=self._commit, ended=self._count, **settings)  # type: ignore[arg-type]
+        self.fill = DiskFill(
+            "ident",
+            folder,
+            io,
+            commit=self._commit,
+            cut=lambda fill: self.saved.append(asyncio.ensure_future(fill.save())),
+            ended=self._count,
+            **settings,  # type: ignore[arg-type]
+        )
 
     async def _commit(self, fill: DiskFill) -> None:
         inline = fill.inline()
@@ -157,6 +168,93 @@ async def test_another_length_than_declared_is_not_stored(make: MakeFill, body: 
         await read_all(reader)
 
 
+@pytest.mark.parametrize("size", [1000, 3 * BATCH])
+@pytest.mark.parametrize("pipe", [False, True])
+async def test_a_reader_may_start_anywhere_and_ahead(make: MakeFill, size: int, pipe: bool) -> None:
+    body = content(size)
+    kept = make(length=size, **({"largest": 10} if pipe else {}))
+    starts = [0, 1, size // 2, size - 1, size]
+    readers = [asyncio.ensure_future(read_all(kept.fill.reader(start))) for start in starts]
+    await asyncio.sleep(0)
+    assert not any(reader.done() for reader in readers)
+    await write(kept.fill, body)
+    await kept.fill.complete()
+    assert await asyncio.gather(*readers) == [body[start:] for start in starts]
+    if not pipe:
+        assert [await read_all(kept.fill.reader(start)) for start in starts] == [body[start:] for start in starts]
+
+
+async def test_a_reader_ahead_of_an_aborted_fill_is_told(make: MakeFill) -> None:
+    kept = make()
+    await kept.fill.write(b"abc")
+    ahead = asyncio.ensure_future(kept.fill.reader(10).read())
+    await asyncio.sleep(0)
+    kept.fill.abort("the origin went away", keep=True)
+    with pytest.raises(FillAborted, match="the origin went away"):
+        await ahead
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+async def test_what_arrived_of_an_aborted_fill_is_kept(make: MakeFill, size: int) -> None:
+    body = content(size)
+    kept = make(length=size + 1)
+    reader = kept.fill.reader()
+    await write(kept.fill, body)
+    kept.fill.abort("cut", keep=True)
+    assert (kept.ended, kept.fill.will_store, kept.fill.wanted) == (0, False, True)
+    await asyncio.gather(*kept.saved)
+    assert kept.commits == [(size, digest_of(body), body)]
+    assert (kept.ended, kept.fill.part) == (1, (Span(0, size), size + 1))
+    for position in range(0, size, 65_536):
+        assert (await reader.read()).startswith(body[position : position + 1])
+    kept.fill.abort("again", keep=True)
+    assert (len(kept.saved), kept.ended) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "length", "received", "expected"),
+    [
+        (None, None, 5, None),
+        (None, 5, 5, None),
+        (None, 9, 5, (Span(0, 5), 9)),
+        ((Span(3, 8), 20), 5, 5, (Span(3, 8), 20)),
+        ((Span(3, 8), 20), 5, 2, (Span(3, 5), 20)),
+        ((Span(0, 5), 5), 5, 5, None),
+        ((Span(0, 5), 5), 5, 4, (Span(0, 4), 5)),
+    ],
+)
+async def test_a_fill_knows_what_part_it_has(
+    make: MakeFill, part: tuple[Span, int] | None, length: int | None, received: int, expected: tuple[Span, int] | None
+) -> None:
+    kept = make(length=length, part=part)
+    await kept.fill.write(bytes(received))
+    assert kept.fill.part == expected
+
+
+@pytest.mark.parametrize("size", [2 * BATCH, 3 * BATCH])
+async def test_a_disk_that_fails_while_a_part_is_kept_leaves_none(make: MakeFill, size: int) -> None:
+    kept = make(length=10**8)
+    reader = kept.fill.reader()
+    with file_size_limit(size - 1):
+        await write(kept.fill, content(size))
+        kept.fill.abort("cut", keep=True)
+        await asyncio.gather(*kept.saved)
+    assert (kept.commits, kept.ended, kept.fill.wanted, leftovers(kept)) == ([], 1, False, [])
+    with pytest.raises(FillAborted, match="cut"):
+        await read_all(reader)
+
+
+async def test_a_part_that_is_forbidden_while_it_is_kept_leaves_none(make: MakeFill) -> None:
+    kept = make(length=10**8)
+    await write(kept.fill, content(3 * BATCH))
+    kept.fill.abort("cut", keep=True)
+    kept.fill.forbid("invalidated")
+    await asyncio.gather(*kept.saved)
+    while kept.fill._spool.busy:
+        await asyncio.sleep(0)
+    assert (kept.commits, kept.ended, leftovers(kept)) == ([], 1, [])
+
+
 async def test_an_abort_after_the_end_is_harmless(make: MakeFill) -> None:
     kept = make()
     await kept.fill.write(b"abc")
@@ -170,7 +268,7 @@ async def test_an_abort_while_the_file_is_being_made_leaves_none(make: MakeFill,
     kept = make()
     await write(kept.fill, content(BATCH))
     kept.fill.abort("no")
-    while kept.fill._job is not None:
+    while kept.fill._spool.busy:
         await asyncio.sleep(0)
     assert leftovers(kept) == []
 
@@ -218,7 +316,7 @@ async def _full_disk(kept: Kept, body: bytes) -> None:
 
 
 async def _no_folder(kept: Kept, body: bytes) -> None:
-    kept.fill._folder = kept.fill._folder / "missing"
+    kept.fill._spool.path = kept.fill._spool.path.parent / "missing" / "file"
     await write(kept.fill, body)
     await kept.fill.complete()
 
@@ -245,7 +343,7 @@ async def test_a_body_too_large_to_store_is_passed_on(make: MakeFill) -> None:
         reader = asyncio.ensure_future(read_all(kept.fill.reader()))
         await asyncio.sleep(0)
         await write(kept.fill, body)
-        assert len(kept.fill._kept) <= WINDOW + 50_000
+        assert kept.fill._spool.in_memory <= WINDOW + 50_000
         await kept.fill.complete()
         assert await reader == body
         assert (kept.commits, leftovers(kept)) == ([], [])
@@ -270,7 +368,7 @@ async def test_a_pipe_waits_for_its_only_reader_however_long(make: MakeFill) -> 
     writing = asyncio.ensure_future(write(kept.fill, body))
     _, under_way = await asyncio.wait((writing,), timeout=0.2)
     assert under_way
-    assert len(kept.fill._kept) <= WINDOW + 50_000
+    assert kept.fill._spool.in_memory <= WINDOW + 50_000
     reading = asyncio.ensure_future(read_all(reader))
     await writing
     await kept.fill.complete()
@@ -320,7 +418,8 @@ async def test_the_writer_does_not_wait_for_readers(make: MakeFill) -> None:
     stalled = kept.fill.reader()
     await write(kept.fill, body)
     await kept.fill.complete()
-    assert len(kept.fill._kept) + len(kept.fill._leaving) == 0
+    assert not kept.fill._spool.in_memory
+    assert not kept.fill._spool.busy
     assert await read_all(stalled) == body
 
 

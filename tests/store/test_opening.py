@@ -58,6 +58,7 @@ def modes(folder: Path) -> set[tuple[bool, int]]:
     return {(each.is_dir(), stat.S_IMODE(each.stat().st_mode)) for each in (folder, *folder.rglob("*"))}
 
 
+@pytest.mark.rfc("9111", "7", "protected")
 async def test_the_folder_is_closed_to_others(folder: Path) -> None:
     store = open_store(folder, LIMIT)
     await put(store, key(), content(LARGE))

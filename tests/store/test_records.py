@@ -25,8 +25,15 @@ metas = st.builds(
     heuristic_lifetime=st.none() | st.integers(0, 2**31),
     heuristic_reason=st.text(max_size=20),
     authorized=st.booleans(),
+    controls=st.none() | st.lists(small, max_size=3).map(tuple),
 )
-keys = st.builds(CacheKey, st.sampled_from(["direct", "us-east"]), st.just("GET"), st.text(max_size=30))
+keys = st.builds(
+    CacheKey,
+    st.sampled_from(["direct", "us-east"]),
+    st.sampled_from(["GET", "QUERY"]),
+    st.text(max_size=30),
+    st.sampled_from(["", "d1ge57"]),
+)
 
 
 @settings(max_examples=40)
@@ -45,6 +52,16 @@ def test_a_row_tells_its_key_and_is_never_a_variant(where: CacheKey) -> None:
     assert row[:1] != records.variant_row(IDENT)[:1]
 
 
+@given(keys, keys)
+def test_the_rows_of_one_uri_have_a_place_of_their_own(one: CacheKey, other: CacheKey) -> None:
+    place = records.place(one)
+    assert records.place_of(records.primary_row(one)) == place
+    same = (one.vantage, one.uri) == (other.vantage, other.uri)
+    assert (records.place(other) == place) is same
+    if "\0" not in one.uri + other.uri:
+        assert records.primary_row(other).startswith(place) is same
+
+
 def test_a_row_takes_a_uri_that_is_not_utf8() -> None:
     where = CacheKey("direct", "GET", "http://example.com/\udcff")
     assert records.cache_key(records.primary_row(where)) == where
@@ -55,14 +72,19 @@ def test_keys_that_look_alike_when_joined_are_kept_apart() -> None:
 
 
 def test_a_list_of_variants_gives_back_its_entries() -> None:
-    entries = (Entry(IDENT, ((b"accept", None), (b"cookie", b"x")), 1.5, 1.0, b'"e"'), Entry(IDENT, (), 0.0, 0.0, None))
+    entries = (
+        Entry(IDENT, ((b"accept", None), (b"cookie", b"x")), 1.5, 1.0, b'"e"', b"gzip", (3, 9, 20), 4, 5.5),
+        Entry(IDENT, (), 0.0, 0.0, None),
+    )
     assert records.decode(records.encode(VariantList(entries))) == VariantList(entries)
 
 
 def test_another_head_keeps_the_body() -> None:
-    old = records.pack(b"row", IDENT, meta(etag="old"), 3, b"digest", b"abc")
+    old = records.pack(b"row", IDENT, meta(etag="old"), 3, b"digest", b"abc", part=(7, 99), moment=5)
     new = records.repack(old, meta(etag="new"))
     assert (new.ident, new.length, new.digest, new.body) == (IDENT, 3, b"digest", b"abc")
+    assert (new.part, new.moment) == ((7, 99), 5)
+    assert records.decode(records.encode(new)) == new
     assert records.unpack(new, key(), None, True).meta == meta(etag="new")
 
 

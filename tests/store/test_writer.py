@@ -32,7 +32,7 @@ class Log:
     def commit(self, group: Sequence[Change]) -> list[Change]:
         assert self.open.wait(10)
         with self.written:
-            self.groups.append([change.row.decode() for change in group])
+            self.groups.append([change.row.decode() for change in group if isinstance(change, Remove)])
             self.written.notify()
         return self.outcomes.pop(0)(group) if self.outcomes else []
 

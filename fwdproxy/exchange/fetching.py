@@ -1,0 +1,243 @@
+"""Towards the origin: send a request, and make of what comes back what the cache can use (RFC 9111 §4.3, §3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from fwdproxy.anonymize.rewrite import OutboundHead
+from fwdproxy.errors import OriginError
+from fwdproxy.exchange.asked import Asked
+from fwdproxy.exchange.filling import Filling
+from fwdproxy.exchange.keeping import Keeping, Kept
+from fwdproxy.messages import Field, ResponseHead, StoredResponse
+from fwdproxy.origin.client import OriginClient, OriginResponse
+from fwdproxy.policy import ranges, stale, validation
+from fwdproxy.policy.decisions import PolicySettings, Reason, Serve
+
+logger = logging.getLogger("fwdproxy.exchange")
+
+
+@dataclass(frozen=True, slots=True)
+class Freshened:
+    """The origin's 304 says that ``stored``, renewed by it, is still good."""
+
+    stored: StoredResponse
+    not_modified: ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A response that is being stored. ``filling`` isn't started: open the first reader before.
+
+    ``complete``: bytes of the whole of which this is a part, where the whole could be stored; so with `Passed`.
+    """
+
+    filling: Filling
+    head: ResponseHead
+    complete: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A response for this client alone."""
+
+    response: OriginResponse
+    complete: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoodIn:
+    """The origin failed, and policy lets a stale response stand in."""
+
+    serve: Serve
+    failure: OriginError
+
+
+Fetched = Freshened | Stored | Passed | StoodIn
+
+NOT_IDENTIFIED: Final = Reason(
+    "not-identified", "RFC 9111 §4.3.4", "the origin's 304 does not name the stored response"
+)
+
+
+class Fetching:
+    """Sends requests for the exchange. ``clock`` gives Unix seconds; ``keeping`` is None where there is no cache."""
+
+    def __init__(
+        self,
+        origin: OriginClient,
+        keeping: Keeping | None,
+        policy: PolicySettings,
+        clock: Callable[[], float],
+        *,
+        forward_validators: bool,
+    ) -> None:
+        self._origin = origin
+        self._keeping = keeping
+        self._policy = policy
+        self._clock = clock
+        self._forward_validators = forward_validators
+
+    def answers_conditions(self, asked: Asked) -> bool:
+        """Whether If-None-Match and If-Modified-Since are answered here and stay from the origin."""
+        return asked.head.method in ("GET", "HEAD", "QUERY") and not self._forward_validators
+
+    def unconditional(self, asked: Asked) -> OutboundHead:
+        """The request without those conditions of the client's that are answered here."""
+        return (
+            asked.outbound.without(validation.CLIENT_CONDITIONS) if self.answers_conditions(asked) else asked.outbound
+        )
+
+    async def fetch(self, asked: Asked, outbound: OutboundHead, *, may_store: bool = True) -> Fetched:
+        """Send ``outbound``. Raises OriginError."""
+        sent = self._clock()
+        return await self.keep(asked, await self.send(asked, outbound), sent, may_store=may_store)
+
+    async def validate(
+        self,
+        asked: Asked,
+        stored: StoredResponse,
+        conditions: tuple[Field, ...],
+        plain: OutboundHead,
+        *,
+        stand_in: bool = True,
+    ) -> Fetched:
+        """Ask whether ``stored`` is still good (§4.3). ``plain`` is sent where the answer speaks of something else.
+
+        ``stand_in``: where the origin fails, a stale response may take the answer's place (RFC 5861 §4). Raises
+        OriginError when none may.
+        """
+        sent = self._clock()
+        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS | RANGE_FIELDS)
+        for name, value in conditions:
+            outbound = outbound.with_field(name, value)
+        try:
+            response = await self.send(asked, outbound)
+        except OriginError as error:
+            served = self._allowed_stale(asked, stored) if stand_in else None
+            if served is None:
+                raise
+            asked.say(detail=f"{served.reason.code}:{error.kind}")
+            return StoodIn(served, error)
+        status = response.head.status
+        if status in stale.ERRORS and stand_in:
+            served = self._allowed_stale(asked, stored)
+            if served is not None:
+                await response.aclose()
+                asked.say(fwd_status=status, detail=served.reason.code)
+                return StoodIn(served, OriginError(f"status_{status}", f"the origin says {status}", sent=True))
+        if status != 304:
+            return await self.keep(asked, response, sent)
+        await drain(response)
+        assert self._keeping is not None
+        freshened = await self._keeping.freshen(stored, response.head, sent)
+        if freshened is None:
+            asked.decided(NOT_IDENTIFIED)
+            return await self.fetch(asked, plain)
+        asked.say(fwd_status=304)
+        return Freshened(freshened, response.head)
+
+    async def fetch_range(self, asked: Asked) -> Fetched:
+        """Send the request of a client that may want a part only. Raises OriginError.
+
+        The origin is asked for all where all is wanted, and for the part where that isn't sure. The client's If-Range
+        stays here (it tells clients apart, as other conditions do): when what comes isn't what the client has a part
+        of, all is asked for after all (RFC 9110 §13.1.5).
+        """
+        outbound = self.unconditional(asked)
+        request = asked.head
+        if b"range" not in request.headers:
+            return await self.fetch(asked, outbound)
+        if ranges.from_start(request.headers):
+            return await self.fetch(asked, outbound.without(RANGE_FIELDS))
+        sent = self._clock()
+        response = await self.send(asked, outbound.without(frozenset({b"if-range"})))
+        head = response.head
+        if head.status == 206 and not ranges.if_range_holds(request.headers, head.headers, None):
+            await response.aclose()
+            return await self.fetch(asked, outbound.without(RANGE_FIELDS))
+        return await self.keep(asked, response, sent)
+
+    async def send(self, asked: Asked, outbound: OutboundHead) -> OriginResponse:
+        """The origin's response. Raises OriginError, also for a 304 that nothing asked for."""
+        request = asked.request
+        response = await self._origin.send(
+            outbound, asked.body, on_informational=asked.inform, dial=request.dial, upgrade=request.upgrade
+        )
+        if validation.unasked(response.head, outbound.head.headers):
+            await response.aclose()
+            raise OriginError("http_protocol_error", "the origin says 304 to a request without conditions", sent=True)
+        return response
+
+    async def keep(
+        self, asked: Asked, response: OriginResponse, sent: float, *, may_store: bool = True
+    ) -> Stored | Passed:
+        """Let a response act on what is stored, and have it stored where policy allows."""
+        head = response.head
+        asked.say(fwd_status=head.status)
+        if self._keeping is None or response.tunnel is not None:
+            return Passed(response)
+        try:
+            await self._keeping.relate(asked.head, head, asked.found.best, sent)
+            if not may_store or asked.head.method == "HEAD" or not response.delimited:
+                return Passed(response)
+            received = ranges.received(head) if asked.key is not None else None
+            whole = head if received is None else ranges.whole_head(head)
+            kept = self._keeping.storable(asked.head, whole, sent)
+            if isinstance(kept, Reason):
+                asked.kept(kept)
+                if asked.head.method != "POST":
+                    asked.say(detail=kept.code)
+                return Passed(response)
+            filling = await self._fill(asked, kept, response, received)
+        except BaseException:
+            response.abandon()
+            raise
+        complete = None if received is None else received.complete
+        if filling is None:
+            return Passed(response, complete)
+        asked.say(stored=filling.will_store)
+        asked.kept(kept.reason)
+        if kept.reason.code.startswith("rule-"):
+            asked.say(detail=kept.reason.code)
+        return Stored(filling, head, complete)
+
+    async def _fill(
+        self, asked: Asked, kept: Kept, response: OriginResponse, received: ranges.Received | None
+    ) -> Filling | None:
+        """The fill for a whole response or a part; None for a part that no other could be combined with."""
+        assert self._keeping is not None
+        if received is None:
+            return await self._keeping.fill(asked, kept, response)
+        if not ranges.combinable(kept.meta.head):
+            return None
+        return await self._keeping.fill_part(asked, kept.meta, response, received.span, received.complete)
+
+    async def settle(self, fetched: Fetched) -> None:
+        """Do what there is to do with a response that no client waits for."""
+        match fetched:
+            case Stored():
+                assert self._keeping is not None
+                fetched.filling.hold()  # those that join and leave don't end it
+                await asyncio.wait((self._keeping.start(fetched.filling),))
+            case Passed():
+                await fetched.response.aclose()
+
+    def _allowed_stale(self, asked: Asked, stored: StoredResponse) -> Serve | None:
+        return stale.on_error(stored, asked.head, now=self._clock(), settings=self._policy, rule=asked.rule)
+
+
+async def drain(response: OriginResponse) -> None:
+    """Read a response that has no content to its end, so that its connection can be used again."""
+    try:
+        while await response.read():
+            pass
+    finally:
+        await response.aclose()
+
+
+RANGE_FIELDS: Final = frozenset({b"range", b"if-range"})
