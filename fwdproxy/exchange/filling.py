@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from fwdproxy.errors import FillAborted, OriginError, StoreError
 from fwdproxy.messages import BodyRef, CacheKey, Headers, Span, StoredMeta, StoredResponse
@@ -19,6 +20,10 @@ from fwdproxy.policy.integrity import Digesting
 from fwdproxy.store.base import BodyReader, Fill
 
 logger = logging.getLogger("fwdproxy.exchange")
+
+
+PIECE: Final = 256 * 1024
+"""Bytes that a reader takes at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +233,10 @@ class FilledBody:
     async def read(self) -> bytes:
         """See `Body.read`."""
         if self._left is None:
-            return await self._reader.read()
+            return await self._reader.read(PIECE)
         if not self._left:
             return await self._end()
-        data = await self._reader.read(min(65536, self._left))
+        data = await self._reader.read(min(PIECE, self._left))
         self._left -= len(data)
         if not data:
             raise FillAborted(f"the body ended {self._left} bytes early")

@@ -14,7 +14,7 @@ from fwdproxy.exchange.filling import Filling
 from fwdproxy.exchange.outcome import Outcome
 from fwdproxy.exchange.pages import error_page
 from fwdproxy.fields.cache_status import CacheStatus
-from fwdproxy.messages import ResponseHead, Span
+from fwdproxy.messages import ResponseHead, Span, StoredMeta
 from fwdproxy.origin.client import OriginResponse
 from fwdproxy.policy import answering, freshness, validation
 from fwdproxy.policy.decisions import Serve
@@ -66,7 +66,7 @@ class Replies:
         return self.answer(asked, head, filling.body() if wants_body else BytesBody())
 
     def _cut(self, asked: Asked, serve: Serve, head: ResponseHead, source: ranging.Source) -> Answer:
-        self._note_lifetime(asked, serve)
+        self._note_lifetime(asked, serve.stored.meta)
         stored = serve.stored
         if asked.bodiless or serve.status != stored.meta.head.status:
             return self.answer(asked, head, BytesBody())
@@ -88,7 +88,7 @@ class Replies:
         else:
             source = FillingSource(filling)
             ours, body = ranging.answer(ours, source, asked.head.headers, asked.head.method, None)
-        asked.explained = replace(asked.explained, lifetime=freshness.freshness(filling.meta, asked.rule).lifetime)
+        self._note_lifetime(asked, filling.meta)
         return self.answer(asked, ours, body)
 
     async def passed(self, asked: Asked, response: OriginResponse) -> Answer:
@@ -153,6 +153,6 @@ class Replies:
         return validation.evaluate(asked.head.headers, head, asked.request.head.method)
 
     @staticmethod
-    def _note_lifetime(asked: Asked, serve: Serve) -> None:
-        fresh = freshness.freshness(serve.stored.meta, asked.rule)
+    def _note_lifetime(asked: Asked, meta: StoredMeta) -> None:
+        fresh = freshness.freshness(meta, asked.rule)
         asked.explained = replace(asked.explained, lifetime=fresh.lifetime, lifetime_reason=fresh.reason)

@@ -26,6 +26,12 @@ from fwdproxy.store.spool import BATCH, Spool
 
 log = logging.getLogger(__name__)
 
+MANY: Final = 8
+"""Readers above which news of more bytes are given out in batches: waking each for every piece costs them all."""
+
+BATCH_SECONDS: Final = 0.05
+"""For how long such news may be held back."""
+
 INLINE_LIMIT: Final = 32 * 1024
 """Bodies below this many bytes lie in the row itself."""
 
@@ -88,6 +94,7 @@ class DiskFill:
         self._readers: weakref.WeakSet[FillReader] = weakref.WeakSet()
         self._hungry = 0  # readers that have read everything and wait for more
         self._grown = asyncio.Event()
+        self._news: asyncio.TimerHandle | None = None
         self._moved = asyncio.Event()
         if length is not None and length > largest:
             self._become_pipe(f"{length} bytes are more than the store takes")
@@ -115,7 +122,10 @@ class DiskFill:
         spool.append(chunk)
         if spool.received > self._largest:
             self._become_pipe(f"more than {self._largest} bytes are more than the store takes")
-        self._wake()
+        if self._hungry <= MANY:
+            self._wake()
+        elif self._news is None:
+            self._news = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._wake)
         if spool.received >= INLINE_LIMIT and not self._pipe:
             spool.to_file()
         if spool.has_file and not self._pipe and spool.in_memory >= BATCH:
@@ -296,6 +306,9 @@ class DiskFill:
         return min((reader.position for reader in self._readers), default=self.received)
 
     def _wake(self) -> None:
+        if self._news is not None:
+            self._news.cancel()
+            self._news = None
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
