@@ -40,6 +40,7 @@ async def serve(settings: Settings, announce: Callable[[Banner], None]) -> None:
     running = asyncio.ensure_future(master.run())
     try:
         await _listening(servers, settings, running)
+        await shell.ready()
         assert shell.works is not None
         ca, fingerprint = authority(settings.certs)
         announce(

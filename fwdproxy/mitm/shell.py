@@ -87,6 +87,7 @@ class Shell:
         self.under_way: set[asyncio.Future[None]] = set()
         self._control: Control | None = None
         self._running = False
+        self._commanded = asyncio.Event()
 
     def use(self, settings: Settings) -> None:
         """Work by these settings from now on. Raises FwdProxyError and leaves the old ones in force when it can't."""
@@ -118,6 +119,8 @@ class Shell:
             self._control = await serve_control(admin, works.settings.control_dir)
         except FwdProxyError as error:
             logger.warning("commands such as fwdproxy cache can't reach this proxy: %s", error)
+        finally:
+            self._commanded.set()
 
     # -- mitmproxy's hooks ---------------------------------------------------------------------------------------
 
@@ -193,11 +196,15 @@ class Shell:
         if passes or not self._scripts_want_bodies:
             response.stream = True
 
-    async def running(self) -> None:
-        """mitmproxy runs: take commands."""
+    def running(self) -> None:
+        """mitmproxy runs: take commands. Not awaited, as mitmdump takes what is logged meanwhile for a failed start."""
         self._running = True
         if self.works is not None:
-            await self._serve_control(self.works)
+            self._in_background(self._serve_control(self.works))
+
+    async def ready(self) -> None:
+        """Wait until commands reach this proxy, or it is known that they can't."""
+        await self._commanded.wait()
 
     async def done(self) -> None:
         """mitmproxy ends: requests under way get a bounded time."""

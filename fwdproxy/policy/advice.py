@@ -17,7 +17,7 @@ _LIFETIME: Final = "the origin would have to send a lifetime, such as Cache-Cont
 # The codes of outcomes that nobody wants changed aren't here.
 _ADVICE: Final = {
     # Answered from the store, but not as the origin may want it.
-    "heuristic": f"to decide itself for how long, {_LIFETIME}",
+    "heuristic": f"{_LIFETIME}, to decide itself for how long",
     "request-max-stale": f"for a fresh answer, {_LIFETIME}; or the client would have to leave max-stale out",
     "validated": "for an answer without asking, the origin would have to send a longer lifetime, and no no-cache",
     "stale-while-revalidate": "for a fresh answer, the origin would have to send a longer max-age or s-maxage",
@@ -25,18 +25,17 @@ _ADVICE: Final = {
     "grace": "the origin would have to be reachable and answer without an error; your setting cache.grace says for how "
     "long what is stored may stand in",
     # The origin was asked.
-    "uri-miss": "nothing, if the response was stored: the next request for this URI can be answered from the cache",
-    "vary-miss": "the client would have to send the same request fields as an earlier one; or the origin fewer fields "
-    "in Vary, only those by which it chooses",
+    "uri-miss": "nothing: once a response is stored, the next request for this URI can be answered from the cache",
+    "vary-miss": "the client would have to send the same request fields as an earlier one; or the origin would have to "
+    "name fewer fields in Vary, only those by which it chooses",
     "stale": "the origin would have to send a longer max-age or s-maxage, or stale-while-revalidate to have it "
     "validated in the background; you can set min_lifetime in a rule",
     "no-cache": "the origin would have to leave no-cache out and send a lifetime instead; must-revalidate is enough "
     "where only stale responses do harm",
     "request-no-cache": "the client would have to leave Cache-Control: no-cache and Pragma: no-cache out, which a "
-    "browser's reload sends; the origin can send immutable against plain reloads, and you can set ignore_reload in a "
-    "rule",
-    "request-max-age": "the client would have to leave Cache-Control: max-age out or allow a higher one; the origin "
-    "can send immutable, and you can set ignore_reload in a rule",
+    "browser's forced reload sends; you can set ignore_reload in a rule",
+    "request-max-age": "the client would have to leave Cache-Control: max-age out, which a browser's reload sends, or "
+    "allow a higher one; over HTTPS the origin can send immutable, and you can set ignore_reload in a rule",
     "request-min-fresh": "the client would have to leave Cache-Control: min-fresh out or ask for less; or the origin "
     "would have to send a longer lifetime",
     "heuristic-personal": f"{_LIFETIME}; or the client would have to send neither Cookie nor Authorization",

@@ -12,9 +12,11 @@ from fwdproxy.fields.cache_control import CacheControl
 from fwdproxy.fields.structured import Member, is_string, parse_dictionary
 from fwdproxy.messages import Headers, StoredMeta
 
-# What the value of a directive may be (RFC 9213 §2.1); of all others only the presence counts.
+# What the value of a directive may be (RFC 9213 §2.1); all others have none.
 _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-if-error", "stale-while-revalidate"})
 _FIELD_NAMES: Final = frozenset({"no-cache", "private"})
+# What those that allow something count as where they have a value: one that forbids as much, or nothing.
+_WITH_VALUE: Final = {"must-revalidate": b"proxy-revalidate", "must-understand": b"", "public": b""}
 
 
 def governing(headers: Headers, targets: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
@@ -27,7 +29,7 @@ def governing(headers: Headers, targets: tuple[bytes, ...]) -> tuple[bytes, ...]
         lines = headers.get_all(name)
         members = parse_dictionary(lines) if lines else None
         if members:
-            return (b", ".join(_directive(key, member) for key, member in members.items()),)
+            return (b", ".join(filter(None, (_directive(key, member) for key, member in members.items()))),)
     return None
 
 
@@ -42,8 +44,10 @@ def of_stored(meta: StoredMeta) -> CacheControl:
 
 
 def _directive(name: str, member: Member) -> bytes:
-    """One member as a directive. A value of the wrong type is not taken, in the way that lets less be stored and
-    reused: a lifetime is then no number, and ``private`` speaks of the whole response.
+    """One member as a directive, empty where it is to be ignored.
+
+    A value of the wrong type is not taken, in the way that lets less be stored and reused: a lifetime is then no
+    number, ``private`` speaks of the whole response, and ``public`` isn't said.
     """
     value = member[0]  # parameters mean nothing (§2.1)
     key = name.encode("ascii")
@@ -51,4 +55,4 @@ def _directive(name: str, member: Member) -> bytes:
         return b"%b=%d" % (key, value) if type(value) is int else key
     if name in _FIELD_NAMES and is_string(value):
         return b'%b="%b"' % (key, value.encode("ascii").replace(b"\\", b"\\\\").replace(b'"', b'\\"'))
-    return key
+    return key if value is True else _WITH_VALUE.get(name, key)

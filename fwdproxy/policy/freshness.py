@@ -80,6 +80,16 @@ def ruled(fresh: Freshness, status: int, rule: Rule, *, guess: bool) -> Freshnes
     return fresh
 
 
+def unshared(meta: StoredMeta) -> bool:
+    """Whether a stored response may be one client's own: cookies or credentials took part, and the origin states no
+    time for which others may have it. Nobody gets it unasked then, but in a window that the origin states (RFC 5861).
+    """
+    if meta.heuristic_reason != CREDENTIALS:
+        return False
+    stated = explicit(meta.head.headers, meta.response_time, meta.controls)
+    return stated is None or stated.lifetime <= 0
+
+
 def explicit(headers: Headers, received: float, lines: tuple[bytes, ...] | None) -> Freshness | None:
     """The lifetime that a response received at ``received`` (Unix seconds) states itself, or None when it doesn't.
 

@@ -9,7 +9,7 @@ from fwdproxy.fields.cache_control import MAX_DELTA, CacheControl
 from fwdproxy.messages import RequestHead, StoredResponse
 from fwdproxy.policy import controls, keys, stale, validation
 from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Reason, Refuse, Serve, Validate
-from fwdproxy.policy.freshness import Freshness, current_age, freshness
+from fwdproxy.policy.freshness import Freshness, current_age, freshness, unshared
 from fwdproxy.policy.rules import NO_RULE, Rule
 from fwdproxy.policy.storing import (
     REQUEST_CONTENT,
@@ -107,6 +107,8 @@ def _offline(decision: Decision, request: RequestHead, now: float, rule: Rule) -
         return NOTHING_OFFLINE
     if isinstance(decision, Serve) and decision.reason is not stale.WHILE_REVALIDATE:
         return decision
+    if isinstance(decision, Validate) and unshared(decision.stored.meta):
+        return NOTHING_OFFLINE
     age = current_age(decision.stored.meta, now)
     ttl = _freshness(decision.stored, request, rule).lifetime - age
     return Serve(decision.stored, _status(request, decision.stored), age, ttl, stale=ttl <= 0, reason=OFFLINE)
@@ -140,7 +142,8 @@ def _while_stale(
         return Validate(found, validation.conditions(meta), "stale", REQUEST_NO_CACHE)
     if said.whole(b"no-cache"):
         return Validate(found, validation.conditions(meta), "stale", NO_CACHE)
-    allowed = _why_stale_allowed(asked, said, age - fresh.lifetime, age)
+    others = stale.others_may_allow(said) and not unshared(meta)
+    allowed = _why_stale_allowed(asked, said, age - fresh.lifetime, age, others=others)
     if allowed is None:
         why = fresh.reason if freshness(meta).lifetime > age else STALE
         return Validate(found, validation.conditions(meta), "stale", why)
@@ -159,18 +162,20 @@ def _why_unwanted(
         return PERSONAL
     if not asked:
         return None
-    if _too_old(asked, said, age) and not rule.ignore_reload:
+    if _too_old(request, asked, said, age) and not rule.ignore_reload:
         return REQUEST_MAX_AGE
     min_fresh = asked.seconds(b"min-fresh", otherwise=MAX_DELTA)
     return REQUEST_MIN_FRESH if min_fresh is not None and fresh.lifetime - age < min_fresh else None
 
 
-def _too_old(asked: CacheControl, said: CacheControl, age: int) -> bool:
+def _too_old(request: RequestHead, asked: CacheControl, said: CacheControl, age: int) -> bool:
     """Whether a fresh response is older than the client takes."""
     max_age = asked.seconds(b"max-age")
     # Ages are whole seconds cut short, so an equal one may be past the limit; and max-age=0 is how browsers reload.
-    # A reload need not ask again for what the origin says will not change while it is fresh (RFC 8246 §2).
-    return max_age is not None and age >= max_age and not said.has(b"immutable")
+    # A reload need not ask again for what the origin says will not change while it is fresh (RFC 8246 §2); over plain
+    # HTTP anybody on the way may have said so, and the reload has to mend it (§3).
+    immutable = said.has(b"immutable") and request.target.origin.scheme == "https"
+    return max_age is not None and age >= max_age and not immutable
 
 
 def _why_fresh(
@@ -185,20 +190,28 @@ def _why_fresh(
     """What has a fresh response served: the rule where it would not be so without it."""
     if rule is NO_RULE:
         return fresh.reason
-    if rule.ignore_reload and (stale.wants_validation(request.headers, asked) or _too_old(asked, said, age)):
+    if rule.ignore_reload and (stale.wants_validation(request.headers, asked) or _too_old(request, asked, said, age)):
         return IGNORE_RELOAD
     plain = freshness(found.meta)
-    alike = plain.lifetime > age and _why_unwanted(request, asked, said, plain, age, rule) is None
-    return plain.reason if alike else fresh.reason
+    if plain.lifetime <= age or _why_unwanted(request, asked, said, plain, age, rule) is not None:
+        return fresh.reason
+    # A guess isn't for requests with credentials (§4.2.2), unless the rule shares what they bring.
+    alike = _why_unwanted(request, asked, said, plain, age, NO_RULE) is None
+    return plain.reason if alike else RULE_SHARE_AUTHORIZED
 
 
-def _why_stale_allowed(asked: CacheControl, said: CacheControl, staleness: int, age: int) -> Reason | None:
-    """What allows this request to get a response that is stale since ``staleness`` seconds, or None."""
+def _why_stale_allowed(
+    asked: CacheControl, said: CacheControl, staleness: int, age: int, *, others: bool
+) -> Reason | None:
+    """What allows this request to get a response that is stale since ``staleness`` seconds, or None.
+
+    ``others``: others than the origin may allow it.
+    """
     max_age = asked.seconds(b"max-age")
     if asked.has(b"min-fresh") or (max_age is not None and age >= max_age):
         return None
     if asked.has(b"max-stale"):
-        if stale.others_may_allow(said) and staleness <= _max_stale(asked):
+        if others and staleness <= _max_stale(asked):
             return REQUEST_MAX_STALE
     elif max_age is not None:
         # With max-age and no max-stale the client wants nothing stale (§5.2.1.1).

@@ -21,7 +21,7 @@ class Rule:
     ``offline``: answer from the store whatever its age, ask nobody. ``negative_lifetime``: for how long an error (4xx,
     5xx, but 401 and those that answer one request only) that states no lifetime is fresh; not with cookies or
     credentials. ``share_authorized``: responses to requests with Authorization may be stored and reused as if they had
-    none. ``retention``: no response is used or kept longer than this after it was received or validated. ``memory``:
+    none. ``retention``: no response is used or kept longer than this after its bytes were received. ``memory``:
     store in memory only.
     """
 

@@ -9,7 +9,7 @@ from fwdproxy.fields.cache_control import CacheControl
 from fwdproxy.messages import Headers, RequestHead, StoredResponse
 from fwdproxy.policy import controls, validation
 from fwdproxy.policy.decisions import PolicySettings, Reason, Serve
-from fwdproxy.policy.freshness import current_age, freshness
+from fwdproxy.policy.freshness import current_age, freshness, unshared
 from fwdproxy.policy.rules import NO_RULE, Rule
 from fwdproxy.policy.storing import allows_authorized, personal
 
@@ -64,7 +64,7 @@ def on_error(
         return None
     if rule.bypass or (rule.retention is not None and now - meta.response_time > rule.retention):
         return None
-    allowed, reason = _error_window(said, asked, settings)
+    allowed, reason = _error_window(said, asked, settings, others=others_may_allow(said) and not unshared(meta))
     age = current_age(meta, now)
     ttl = freshness(meta, rule, guess=not personal(request.headers, rule)).lifetime - age
     if allowed <= 0 or ttl + allowed <= 0:
@@ -73,9 +73,12 @@ def on_error(
     return Serve(stored, status, age, ttl, stale=ttl <= 0, reason=reason)
 
 
-def _error_window(said: CacheControl, asked: CacheControl, settings: PolicySettings) -> tuple[int, Reason]:
+def _error_window(
+    said: CacheControl, asked: CacheControl, settings: PolicySettings, *, others: bool
+) -> tuple[int, Reason]:
+    """For how many seconds past its freshness a response may stand in, and why; ``others`` than the origin may say."""
     stated = window(said, b"stale-if-error")
-    if not others_may_allow(said):
+    if not others:
         return stated, IF_ERROR
     asked_for = asked.seconds(b"stale-if-error") or 0
     if not said.has(b"stale-if-error") and settings.grace > asked_for:

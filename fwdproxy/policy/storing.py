@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from fwdproxy.fields import cache_control
@@ -9,7 +10,7 @@ from fwdproxy.fields.cache_control import CacheControl
 from fwdproxy.fields.connection import connection_options, end_to_end
 from fwdproxy.fields.dates import parse_date, with_date
 from fwdproxy.fields.etags import parse_etag
-from fwdproxy.messages import Headers, RequestHead, ResponseHead, StoredMeta
+from fwdproxy.messages import Headers, RequestHead, ResponseHead, StoredMeta, TargetURI
 from fwdproxy.policy import controls, selection
 from fwdproxy.policy.decisions import PolicySettings, Reason, Storing
 from fwdproxy.policy.freshness import NO_LIFETIME, RULE_NEGATIVE, Freshness, date_value, explicit, lifetime, ruled
@@ -36,6 +37,9 @@ _ESSENTIAL: Final = frozenset(
 
 # Answers to one request's conditions, range or expectation; and those that RFC 6585 §3–§6 keep out of caches.
 _NEVER: Final = frozenset({304, 407, 412, 416, 417, 428, 429, 431, 511})
+
+# References that `resolve` reads as RFC 3986 §5.2 does.
+_REFERENCE: Final = re.compile(rb"(?!https?:(?!//))[!\"$-:<-~]*[!\"$-:<->@-~]", re.IGNORECASE)
 
 STORABLE: Final = Storing(store=True, reason=Reason("stored", "RFC 9111 §3", "every condition for storing is met"))
 METHOD: Final = Reason("method", "RFC 9111 §3", "responses to this method are not stored")
@@ -214,8 +218,19 @@ def _answers_get(request: RequestHead, response: ResponseHead, lines: tuple[byte
         response.status == 200
         and explicit(response.headers, 0, lines) is not None
         and len(location) == 1
-        and resolve(request.target, location[0]) == request.target
+        and _names(location[0].strip(b" \t"), request.target)
     )
+
+
+def _names(reference: bytes, target: TargetURI) -> bool:
+    """Whether a reference means ``target``.
+
+    To find the URI that it means, `resolve` forgives white space and drops fragments and what is empty behind ``?`` or
+    ``;``. Here, what isn't exactly the target doesn't mean it.
+    """
+    if reference.decode("latin-1") in (target.path, str(target)):
+        return True
+    return _REFERENCE.fullmatch(reference) is not None and resolve(target, reference) == target
 
 
 def _status_forbids(status: int) -> Reason | None:

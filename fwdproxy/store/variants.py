@@ -128,8 +128,10 @@ def _recency(entry: Entry) -> tuple[float, float]:
 
 
 def _are_one(one: Entry, other: Entry) -> bool:
-    """Are both of one representation: the same selection, and the same strong entity tag?"""
+    """Are both of one representation: the same selection, strong entity tag and content coding?"""
     if one.nominated != other.nominated or one.etag is None or one.etag[:2] == b"W/" or one.etag != other.etag:
+        return False
+    if one.coding != other.coding:  # an origin that calls two things by one name
         return False
     return one.part is None or other.part is None or one.part[2] == other.part[2]
 

@@ -53,18 +53,22 @@ def meta(
     status: int = 200,
     request: RequestHead | None = None,
     heuristic: int | None = None,
+    why: str = "",
     delay: float = 0.0,
     received: float = NOW,
     settings: PolicySettings = SETTINGS,
 ) -> StoredMeta:
-    """What is stored of a response with these fields that arrived at ``received``, ``delay`` after its request."""
+    """What is stored of a response with these fields that arrived at ``received``, ``delay`` after its request.
+
+    ``why`` is why there is no ``heuristic`` lifetime.
+    """
     return storing.make_meta(
         request or get(),
         ok(*header_lines, status=status),
         request_time=received - delay,
         response_time=received,
         heuristic_lifetime=heuristic,
-        heuristic_reason="" if heuristic is None else "TenthOfAge",
+        heuristic_reason=why if heuristic is None else "TenthOfAge",
         settings=settings,
     )
 
@@ -74,8 +78,9 @@ def stored(
     status: int = 200,
     request: RequestHead | None = None,
     heuristic: int | None = None,
+    why: str = "",
     body: bytes = b"0123456789",
 ) -> StoredResponse:
     """A stored response with these fields that arrived at NOW."""
-    kept = meta(*header_lines, status=status, request=request, heuristic=heuristic)
+    kept = meta(*header_lines, status=status, request=request, heuristic=heuristic, why=why)
     return StoredResponse(CacheKey("direct", "GET", str(TARGET)), "copy-1", kept, BodyRef(len(body), b"", body))

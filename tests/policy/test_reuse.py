@@ -2,10 +2,10 @@
 
 import pytest
 
-from fwdproxy.messages import StoredResponse
+from fwdproxy.messages import Origin, StoredResponse, TargetURI
 from fwdproxy.policy import reuse
 from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Refuse, Serve, Validate
-from fwdproxy.policy.freshness import MAX_AGE
+from fwdproxy.policy.freshness import CREDENTIALS, MAX_AGE
 from tests.policy.builders import DATE, NOW, SETTINGS, at, get, stored
 
 TAG = 'ETag: "v1"'
@@ -241,6 +241,27 @@ def test_staleness(cache_control: str, request_line: str | None, later: float, e
     assert told(decide(*([request_line] if request_line else []), found=found, later=later)) == expected
 
 
+@pytest.mark.rfc("9111", "4.2.4", "permitted")
+@pytest.mark.parametrize(
+    ("response_lines", "request_line", "expected"),
+    [
+        ([], "Cache-Control: max-stale", "validate stale stale"),
+        (["Cache-Control: max-age=0"], "Cache-Control: max-stale", "validate stale stale"),
+        (["Expires: 0"], "Cache-Control: max-stale=99", "validate stale stale"),
+        # The origin says that others may have it.
+        (["Cache-Control: max-age=1"], "Cache-Control: max-stale", "stale request-max-stale"),
+        (["Cache-Control: max-age=0, stale-while-revalidate=60"], "X-A: 1", "stale stale-while-revalidate"),
+    ],
+)
+def test_no_client_gets_by_max_stale_what_may_be_anothers_own(
+    response_lines: list[str], request_line: str, expected: str
+) -> None:
+    """Stored for its entity tag alone: with that the origin tells one client's page from another's."""
+    found = stored(*response_lines, TAG, DATE, why=CREDENTIALS)
+    assert told(decide(request_line, found=found, later=5)) == expected
+    assert told(decide("Cache-Control: max-stale", found=stored(*response_lines, TAG, DATE), later=5))[:6] == "stale "
+
+
 def test_grace_is_for_failing_origins_only() -> None:
     found = stored("Cache-Control: max-age=60", TAG, DATE)
     assert told(decide(found=found, later=61, settings=PolicySettings(grace=600))) == "validate stale stale"
@@ -249,19 +270,24 @@ def test_grace_is_for_failing_origins_only() -> None:
 @pytest.mark.rfc("8246", "2", "fresh-only")
 @pytest.mark.rfc("8246", "2.1", "not-validated")
 @pytest.mark.rfc("8246", "2.1", "no-cache")
+@pytest.mark.rfc("8246", "3", "authenticated")
 @pytest.mark.parametrize(
-    ("cache_control", "request_line", "expected"),
+    ("scheme", "cache_control", "request_line", "expected"),
     [
-        ("max-age=3600, immutable", "Cache-Control: max-age=0", "fresh max-age"),
-        ("max-age=3600, immutable", "Cache-Control: no-cache", "validate request request-no-cache"),
-        ("max-age=3600, immutable", "Cache-Control: min-fresh=9999", "validate request request-min-fresh"),
-        ("max-age=5, immutable", "Cache-Control: max-age=0", "validate stale stale"),
+        ("https", "max-age=3600, immutable", "Cache-Control: max-age=0", "fresh max-age"),
+        ("https", "max-age=3600, immutable", "Cache-Control: no-cache", "validate request request-no-cache"),
+        ("https", "max-age=3600, immutable", "Cache-Control: min-fresh=9999", "validate request request-min-fresh"),
+        ("https", "max-age=5, immutable", "Cache-Control: max-age=0", "validate stale stale"),
+        ("http", "max-age=3600, immutable", "Cache-Control: max-age=0", "validate request request-max-age"),
+        ("http", "max-age=3600, immutable", "Cache-Control: max-age=20", "fresh max-age"),
     ],
 )
-def test_immutable(cache_control: str, request_line: str, expected: str) -> None:
-    """RFC 8246 §2: while it is fresh, a reload need not ask again."""
+def test_immutable(scheme: str, cache_control: str, request_line: str, expected: str) -> None:
+    """RFC 8246 §2: while it is fresh, a reload need not ask again; over plain HTTP it does (§3)."""
     found = stored(f"Cache-Control: {cache_control}", TAG, DATE)
-    assert told(decide(request_line, found=found, later=10)) == expected
+    request = get(request_line, target=TargetURI(Origin(scheme, "origin.example", 443), "/"))
+    decision = reuse.decide(request, found, known=True, now=NOW + 10, settings=SETTINGS)
+    assert told(decision) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from fwdproxy.config import RuleTable
 from fwdproxy.messages import Origin, RequestHead, StoredResponse, TargetURI
 from fwdproxy.policy import heuristics, reuse, stale, storing
 from fwdproxy.policy.decisions import Decision, PolicySettings, Refuse, Serve, Validate
-from fwdproxy.policy.freshness import freshness
+from fwdproxy.policy.freshness import CREDENTIALS, freshness
 from fwdproxy.policy.rules import NO_RULE, Rule, Rules
 from fwdproxy.values import Duration, HostPattern
 from tests.policy.builders import DATE, NOW, SETTINGS, at, get, meta, ok, stored
@@ -452,7 +452,8 @@ def test_a_heuristic_may_speak_of_what_shared_credentials_brought() -> None:
     rule = Rule(share_authorized=True)
     assert heuristics.ask(heuristics.TenthOfAge(), get(AUTH), response, NOW, settings=SETTINGS, rule=rule)[0] == 100
     found = stored(MODIFIED, DATE, heuristic=100)
-    assert told(decide(found, rule, AUTH)) == "fresh heuristic"
+    assert told(decide(found, rule, AUTH)) == "fresh rule-share-authorized"
+    assert told(decide(found, rule)) == "fresh heuristic"
     assert told(decide(found, rule, "Cookie: a=b")) == "validate heuristic-personal"
 
 
@@ -487,6 +488,22 @@ def test_when_the_origin_fails_shared_credentials_stay_shared() -> None:
     for rule, served in ((NO_RULE, False), (Rule(share_authorized=True), True)):
         answer = stale.on_error(found, get(), now=NOW + 61, settings=PolicySettings(), rule=rule)
         assert (answer is not None) is served
+
+
+@pytest.mark.parametrize("own", ["X-A: 1", "Cache-Control: no-cache", "Cache-Control: max-age=0"])
+def test_offline_nobody_gets_what_may_be_another_clients_own(own: str) -> None:
+    mark = heuristics.ask(heuristics.TenthOfAge(), get("Cookie: a=b"), ok(TAG, own), NOW, settings=SETTINGS)[1]
+    for why, expected in ((mark, "refuse rule-offline"), ("", "stale rule-offline")):
+        found = stored(TAG, own, DATE, why=why)
+        assert told(decide(found, Rule(offline=True), later=5)) == expected
+        assert told(decide(found, Rule(offline=True), "Cache-Control: max-stale, no-cache", later=5)) == expected
+
+
+def test_offline_the_origins_own_window_counts() -> None:
+    line = "Cache-Control: max-age=0, stale-while-revalidate=9"
+    found = stored(line, TAG, DATE, why=CREDENTIALS)
+    assert told(decide(found, Rule(offline=True), later=8)) == "stale rule-offline"
+    assert told(decide(found, Rule(offline=True), later=9)) == "refuse rule-offline"
 
 
 def test_a_rule_that_changes_nothing_is_never_the_reason() -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from fwdproxy.fields.dates import format_date, parse_date
+from fwdproxy.messages import Origin, TargetURI
 from fwdproxy.policy import reuse
 from fwdproxy.policy.decisions import Serve, Validate
 from fwdproxy.policy.freshness import freshness
@@ -18,7 +19,8 @@ from tests.policy.builders import DATE, NOW, SETTINGS, at, get, meta, stored
 @pytest.mark.parametrize("directive", ["immutable", "immutable=0", 'immutable="no"', "Immutable, immutable"])
 def test_immutable_takes_no_argument_and_may_be_repeated(directive: str) -> None:
     found = stored(f"Cache-Control: max-age=60, {directive}", 'ETag: "a"', DATE)
-    decision = reuse.decide(get("Cache-Control: max-age=0"), found, known=True, now=NOW + 1, settings=SETTINGS)
+    reload = get("Cache-Control: max-age=0", target=TargetURI(Origin("https", "origin.example", 443), "/"))
+    decision = reuse.decide(reload, found, known=True, now=NOW + 1, settings=SETTINGS)
     assert isinstance(decision, Serve)
 
 

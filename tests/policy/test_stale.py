@@ -4,6 +4,7 @@ import pytest
 
 from fwdproxy.policy import stale
 from fwdproxy.policy.decisions import PolicySettings
+from fwdproxy.policy.freshness import CREDENTIALS
 from tests.policy.builders import DATE, NOW, get, stored
 
 
@@ -98,6 +99,26 @@ def test_windows(cache_control: str, later: float, grace: int, expected: str | N
 )
 def test_request_directives(cache_control: str, request_line: str, expected: str | None) -> None:
     assert reason_on_error(cache_control, request_line, later=70) == expected
+
+
+@pytest.mark.rfc("9111", "4.2.4", "permitted")
+@pytest.mark.parametrize(
+    ("cache_control", "request_line", "grace", "expected"),
+    [
+        ("public", "X-A: 1", 60, None),
+        ("max-age=0", "X-A: 1", 60, None),
+        ("max-age=0", "Cache-Control: stale-if-error=60", 0, None),
+        ("max-age=0, stale-if-error=9", "Cache-Control: stale-if-error=60", 60, "stale-if-error"),
+        ("max-age=0, stale-if-error=3", "Cache-Control: stale-if-error=60", 60, None),
+        ("max-age=1", "X-A: 1", 60, "grace"),
+    ],
+)
+def test_what_may_be_one_clients_own_stands_in_for_nobody_but_by_the_origins_word(
+    cache_control: str, request_line: str, grace: int, expected: str | None
+) -> None:
+    found = stored(f"Cache-Control: {cache_control}", 'ETag: "a"', DATE, why=CREDENTIALS)
+    serve = stale.on_error(found, get(request_line), now=NOW + 5, settings=PolicySettings(grace=grace))
+    assert (None if serve is None else serve.reason.code) == expected
 
 
 def test_condition_of_the_client() -> None:

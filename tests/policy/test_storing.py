@@ -2,10 +2,10 @@
 
 import pytest
 
-from fwdproxy.messages import RequestHead, ResponseHead
+from fwdproxy.messages import RequestHead, ResponseHead, TargetURI
 from fwdproxy.policy import storing
 from fwdproxy.policy.decisions import PolicySettings
-from tests.policy.builders import DATE, NOW, SETTINGS, at, fields, get, lines, meta, ok
+from tests.policy.builders import DATE, NOW, SETTINGS, TARGET, at, fields, get, lines, meta, ok
 
 FRESH = "Cache-Control: max-age=60"
 AUTH = "Authorization: Basic YTpi"
@@ -91,7 +91,17 @@ HERE = "Content-Location: /page?q=1"
         ([FRESH, "Content-Location: http://other.example/page?q=1"], 200, "post"),
         ([FRESH, "Content-Location: http://origin.example:8080/page?q=1"], 200, "post"),
         ([FRESH, "Content-Location: http://[/page?q=1"], 200, "post"),
-        ([FRESH, "Content-Location: "], 200, "stored"),
+        ([FRESH, "Content-Location: ./page?q=1"], 200, "stored"),
+        # Nor where it isn't quite the same, or only to one who forgives.
+        ([FRESH, "Content-Location: "], 200, "post"),
+        ([FRESH, "Content-Location: ?"], 200, "post"),
+        ([FRESH, "Content-Location: ;"], 200, "post"),
+        ([FRESH, "Content-Location: /page;?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: /page?q=1#x"], 200, "post"),
+        ([FRESH, "Content-Location: /pa\tge?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: /page?q=1 /x"], 200, "post"),
+        ([FRESH, "Content-Location: http:/page?q=1"], 200, "post"),
+        ([FRESH, "Content-Location: /%70age?q=1"], 200, "post"),
         ([FRESH, HERE, HERE], 200, "post"),
         ([FRESH, "Location: /page?q=1"], 200, "post"),
         # And only a 200 is such an answer.
@@ -109,6 +119,26 @@ def test_a_response_to_post_is_stored_only_by_its_own_word(
 ) -> None:
     request = get("Content-Length: 5", method="POST")
     assert code(request, ok(*response_lines, status=status), heuristic=100) == expected
+
+
+@pytest.mark.rfc("9110", "9.3.3", "stored")
+@pytest.mark.rfc("9110", "9.3.3", "not-stored")
+@pytest.mark.parametrize(
+    ("path", "location", "expected"),
+    [
+        ("/a;v=1", "/a;v=1", "stored"),
+        ("/a;v=1", "http://origin.example/a;v=1", "stored"),
+        ("/a", "/a?", "post"),
+        ("/a", "/a;", "post"),
+        ("/a?", "/a", "post"),
+        ("/a?", "/a?", "stored"),
+        ("/\xe9", "/\xe9", "stored"),
+        ("/", "http://origin.example", "stored"),
+    ],
+)
+def test_the_location_of_a_post_is_its_very_target(path: str, location: str, expected: str) -> None:
+    request = get(method="POST", target=TargetURI(TARGET.origin, path))
+    assert code(request, ok(FRESH, f"Content-Location: {location}")) == expected
 
 
 def test_what_a_post_asks_for_counts_too() -> None:

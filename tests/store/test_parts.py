@@ -118,6 +118,14 @@ async def test_parts_of_one_representation_stand_side_by_side_by_start(
         assert (missed.parts, missed.known, missed.others) == ((), True, ())
 
 
+async def test_parts_with_different_codings_are_of_different_representations(store: DiskStore) -> None:
+    plain = meta(at=NOW)
+    coded = replace(plain, head=replace(plain.head, headers=plain.head.headers.adding((b"Content-Encoding", b"gzip"))))
+    await put_part(store, Span(0, 100), coded)
+    await put_part(store, Span(100, 200), plain)
+    assert await spans(store) == [(100, 200)]
+
+
 @SETTLED
 @pytest.mark.parametrize(
     ("held", "new", "after"),
