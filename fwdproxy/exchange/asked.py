@@ -24,9 +24,9 @@ class Asked:
     """A request, its place in the cache, and what Cache-Status and `Explained` will say.
 
     ``started`` is Unix seconds, ``clock_started`` monotonic ones. ``body`` is the request's content as it goes to the
-    origin; ``content`` a digest of it where it is part of the key. ``moment`` is the store's from before anything was
-    looked up. ``forwards_conditions``: the client's own conditions reach the origin. ``silent``: no client waits for an
-    answer, and none is logged.
+    origin; ``query`` all of a QUERY's, which may be sent more than once, and ``content`` a digest of that, part of the
+    key. ``moment`` is the store's from before anything was looked up. ``forwards_conditions``: the client's own
+    conditions reach the origin. ``silent``: no client waits for an answer, and none is logged.
     """
 
     request: ClientRequest
@@ -37,6 +37,7 @@ class Asked:
     body: RequestBody | None
     status: CacheStatus
     key: CacheKey | None = None
+    query: bytes | None = None
     content: str = ""
     moment: int = 0
     rule: Rule = NO_RULE
@@ -73,13 +74,18 @@ class Asked:
         if self.informational is not None:
             await self.informational(head)
 
-    def again(self, cache: str, moment: int) -> Asked:
+    @property
+    def to_send(self) -> RequestBody | None:
+        """The content for one request to the origin."""
+        return self.body if self.query is None else ReplayedBody(self.query, None, len(self.query))
+
+    def again(self, moment: int) -> Asked:
         """The same request on nobody's behalf."""
         return replace(
             self,
             informational=None,
-            status=CacheStatus(cache),
-            explained=Explained(self.explained.key, self.explained.keyed_by, self.explained.rule),
+            status=CacheStatus(self.status.cache),
+            explained=Explained(self.explained.key, self.explained.keyed_by),
             moment=moment,
             silent=True,
         )

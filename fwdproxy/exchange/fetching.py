@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +15,6 @@ from fwdproxy.messages import Field, ResponseHead, StoredResponse
 from fwdproxy.origin.client import OriginClient, OriginResponse
 from fwdproxy.policy import ranges, stale, validation
 from fwdproxy.policy.decisions import PolicySettings, Reason, Serve
-
-logger = logging.getLogger("fwdproxy.exchange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,38 +99,45 @@ class Fetching:
         stored: StoredResponse,
         conditions: tuple[Field, ...],
         plain: OutboundHead,
-        *,
-        stand_in: bool = True,
     ) -> Fetched:
         """Ask whether ``stored`` is still good (§4.3). ``plain`` is sent where the answer speaks of something else.
 
-        ``stand_in``: where the origin fails, a stale response may take the answer's place (RFC 5861 §4). Raises
-        OriginError when none may.
+        Who wants a part of it gets no more than that where it has changed. Raises OriginError when the origin fails and
+        nothing stored may stand in (RFC 5861 §4).
         """
         sent = self._clock()
-        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS | RANGE_FIELDS)
+        left_out = RANGE_FIELDS if ranges.from_start(asked.head.headers) else IF_RANGE
+        outbound = asked.outbound.without(validation.CLIENT_CONDITIONS | left_out)
         for name, value in conditions:
             outbound = outbound.with_field(name, value)
         try:
             response = await self.send(asked, outbound)
+            if response.head.status == 412 and conditions:
+                # If-None-Match says so to methods that the origin doesn't know to be like GET, such as QUERY (RFC 9110
+                # §13.1.2); but the client has set no condition.
+                await response.aclose()
+                return await self.fetch(asked, plain)
         except OriginError as error:
-            served = self._allowed_stale(asked, stored) if stand_in else None
+            served = self._allowed_stale(asked, stored)
             if served is None:
                 raise
             asked.say(detail=f"{served.reason.code}:{error.kind}")
             return StoodIn(served, error)
         status = response.head.status
-        if status in stale.ERRORS and stand_in:
+        if status in stale.ERRORS:
             served = self._allowed_stale(asked, stored)
             if served is not None:
                 await response.aclose()
                 asked.say(fwd_status=status, detail=served.reason.code)
                 return StoodIn(served, OriginError(f"status_{status}", f"the origin says {status}", sent=True))
+        if status == 206 and not ranges.if_range_holds(asked.head.headers, response.head.headers, None):
+            await response.aclose()
+            return await self.fetch(asked, plain)
         if status != 304:
             return await self.keep(asked, response, sent)
         await drain(response)
         assert self._keeping is not None
-        freshened = await self._keeping.freshen(stored, response.head, sent)
+        freshened = await self._keeping.freshen(asked.head, stored, response.head, sent)
         if freshened is None:
             asked.decided(NOT_IDENTIFIED)
             return await self.fetch(asked, plain)
@@ -155,7 +158,7 @@ class Fetching:
         if ranges.from_start(request.headers):
             return await self.fetch(asked, outbound.without(RANGE_FIELDS))
         sent = self._clock()
-        response = await self.send(asked, outbound.without(frozenset({b"if-range"})))
+        response = await self.send(asked, outbound.without(IF_RANGE))
         head = response.head
         if head.status == 206 and not ranges.if_range_holds(request.headers, head.headers, None):
             await response.aclose()
@@ -166,7 +169,7 @@ class Fetching:
         """The origin's response. Raises OriginError, also for a 304 that nothing asked for."""
         request = asked.request
         response = await self._origin.send(
-            outbound, asked.body, on_informational=asked.inform, dial=request.dial, upgrade=request.upgrade
+            outbound, asked.to_send, on_informational=asked.inform, dial=request.dial, upgrade=request.upgrade
         )
         if validation.unasked(response.head, outbound.head.headers):
             await response.aclose()
@@ -181,6 +184,7 @@ class Fetching:
         asked.say(fwd_status=head.status)
         if self._keeping is None or response.tunnel is not None:
             return Passed(response)
+        asked.rule = self._keeping.rule(asked.head.target, head)
         try:
             await self._keeping.relate(asked.head, head, asked.found.best, sent)
             if not may_store or asked.head.method == "HEAD" or not response.delimited:
@@ -188,6 +192,8 @@ class Fetching:
             received = ranges.received(head) if asked.key is not None else None
             whole = head if received is None else ranges.whole_head(head)
             kept = self._keeping.storable(asked.head, whole, sent)
+            if isinstance(kept, Kept) and asked.found.best is not None and _is_makeshift(kept, head):
+                return Passed(response)
             if isinstance(kept, Reason):
                 asked.kept(kept)
                 if asked.head.method != "POST":
@@ -217,18 +223,13 @@ class Fetching:
             return None
         return await self._keeping.fill_part(asked, kept.meta, response, received.span, received.complete)
 
-    async def settle(self, fetched: Fetched) -> None:
-        """Do what there is to do with a response that no client waits for."""
-        match fetched:
-            case Stored():
-                assert self._keeping is not None
-                fetched.filling.hold()  # those that join and leave don't end it
-                await asyncio.wait((self._keeping.start(fetched.filling),))
-            case Passed():
-                await fetched.response.aclose()
-
     def _allowed_stale(self, asked: Asked, stored: StoredResponse) -> Serve | None:
         return stale.on_error(stored, asked.head, now=self._clock(), settings=self._policy, rule=asked.rule)
+
+
+def _is_makeshift(kept: Kept, head: ResponseHead) -> bool:
+    """Whether only the user's rule would store an error: it must not take the place of what is stored already."""
+    return kept.reason.code == "rule-negative" and head.status in stale.ERRORS
 
 
 async def drain(response: OriginResponse) -> None:
@@ -240,4 +241,5 @@ async def drain(response: OriginResponse) -> None:
         await response.aclose()
 
 
-RANGE_FIELDS: Final = frozenset({b"range", b"if-range"})
+IF_RANGE: Final = frozenset({b"if-range"})
+RANGE_FIELDS: Final = IF_RANGE | {b"range"}

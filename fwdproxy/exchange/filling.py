@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fwdproxy.errors import FillAborted, OriginError, StoreError
-from fwdproxy.messages import BodyRef, CacheKey, Headers, Span, StoredMeta, StoredResponse
+from fwdproxy.messages import BodyRef, CacheKey, Headers, Span, StoredMeta, StoredPart, StoredResponse
 from fwdproxy.origin.client import OriginResponse
-from fwdproxy.policy import selection
+from fwdproxy.policy import ranges, selection
 from fwdproxy.policy.integrity import Digesting
+from fwdproxy.policy.storing import PER_CLIENT
 from fwdproxy.store.base import BodyReader, Fill
 
 logger = logging.getLogger("fwdproxy.exchange")
@@ -24,6 +25,10 @@ logger = logging.getLogger("fwdproxy.exchange")
 
 PIECE: Final = 256 * 1024
 """Bytes that a reader takes at once, at most."""
+
+
+UNREAD: Final = 16 << 20
+"""Bytes of a response that are received without a reader, unless the origin said before that there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,20 @@ class Filling:
         self._clock = clock
         self.moved = clock()
         self._readers = 0
+        self._keeps_on = False
+        self._begun = False
         self.task: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> asyncio.Future[None]:
-        """Begin to receive. Open the first reader before: what is too large to be stored is kept for readers only."""
+        """Begin to receive. Open the first reader before: what is too large to be stored is kept for readers only.
+
+        Without a reader (a client whose condition was answered wants no body) only what is small goes on.
+        """
         self.task = asyncio.create_task(self._run(), name="fill")
         self.task.add_done_callback(self._given_up)
+        length = self._response.length
+        if not self._readers and not self._keeps_on and length is not None and length > UNREAD:
+            self.task.cancel()
         return self.task
 
     def _given_up(self, task: asyncio.Future[None]) -> None:
@@ -158,6 +171,13 @@ class Filling:
         """Whether ``span`` is within what is received."""
         return self.begin <= span.start and self.end is not None and span.end <= self.end
 
+    def completes(self, parts: Sequence[StoredPart]) -> bool:
+        """Whether what is received and the stored ``parts`` are all of the representation."""
+        if self.length is None or self.end is None:
+            return False
+        spans = [*(part.span for part in parts), Span(self.begin, self.end)]
+        return ranges.plan(spans, Span(0, self.length)).missing is None
+
     def joinable(self, now: float, patience: float) -> bool:
         """Whether a newcomer may read it: it is going to be stored, and has moved within ``patience`` seconds."""
         if not self._fill.will_store or self.task.cancelled():
@@ -167,22 +187,30 @@ class Filling:
     # Readers
 
     def body(self, span: Span | None = None) -> FilledBody:
-        """A reader of ``span``, or of all that is received."""
+        """A reader of ``span``, or of all that is received. The first is the one whose request began the fill."""
+        leads, self._begun = not self._begun, True
         self.hold()
         start = self.begin if span is None else span.start
         end = self.end if span is None else span.end
-        return FilledBody(self, self._fill.reader(start - self.begin), None if end is None else end - start, end)
+        return FilledBody(
+            self, self._fill.reader(start - self.begin), None if end is None else end - start, end, leads=leads
+        )
 
     def hold(self) -> None:
         """One more reader, or one that may become one."""
         self._readers += 1
 
+    def keep_on(self) -> None:
+        """Go on without readers, whatever is there: the cache itself wants it."""
+        self._keeps_on = True
+
     def left(self) -> None:
         """One reader has gone."""
         self._readers -= 1
-        if self._readers or self.task.done():
+        if self._readers or self.task.done() or self._keeps_on:
             return
-        if not self._alone.goes_on(self._fill.received, self._response.length):
+        # Without readers nothing but its being stored is left for it to go on for.
+        if not self.will_store or not self._alone.goes_on(self._fill.received, self._response.length):
             self.task.cancel()
 
     # Receiving
@@ -194,6 +222,8 @@ class Filling:
                     self._digesting.update(chunk)
                 self.moved = self._clock()
                 await self._fill.write(chunk)
+                if not self._readers and self._in_vain():
+                    raise FillAborted("nobody reads it, and it is too long to be stored")
             self._check()
             await self._fill.complete()
         except (OriginError, FillAborted, StoreError) as error:
@@ -202,7 +232,12 @@ class Filling:
             self._fill.abort("the fill was given up", keep=self._what.keep)
             raise
         finally:
+            self._fill.abort("the fill failed by a fault in fwdproxy")  # unless it has ended: nobody may wait for ever
             await self._response.aclose()
+
+    def _in_vain(self) -> bool:
+        """Whether what nobody reads can't be stored, or may never end."""
+        return not self.will_store or (self._response.length is None and self._fill.received > UNREAD)
 
     def _check(self) -> None:
         """What isn't what the origin's own digest says is passed on but not stored (RFC 9530)."""
@@ -219,16 +254,20 @@ class FilledBody:
 
     complete: bytes | None = None
 
-    def __init__(self, filling: Filling, reader: BodyReader, length: int | None, end: int | None) -> None:
+    def __init__(
+        self, filling: Filling, reader: BodyReader, length: int | None, end: int | None, *, leads: bool
+    ) -> None:
         self._filling = filling
+        self._leads = leads
         self._reader = reader
         self._left = length
         self._last = end is not None and end == filling.end
 
     @property
     def trailers(self) -> Headers:
-        """See `Body.trailers`."""
-        return self._filling.trailers
+        """See `Body.trailers`. What speaks to one client is for the one whose request began the fill."""
+        trailers = self._filling.trailers
+        return trailers if self._leads else trailers.without(PER_CLIENT)
 
     async def read(self) -> bytes:
         """See `Body.read`."""

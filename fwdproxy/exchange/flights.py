@@ -22,6 +22,9 @@ from fwdproxy.store.base import Found
 NOT_SHARED_FOR: Final = 10.0
 """Seconds for which a key whose response could not be shared has every request go on its own."""
 
+SELECTING: Final = 16
+"""Selecting fields of a key up to which they are remembered: an origin must not fill the memory with their names."""
+
 REMEMBERED: Final = 10_000
 """Keys about which something is remembered."""
 
@@ -30,7 +33,7 @@ FlightId = tuple[CacheKey, Nominated, bytes]
 
 
 class Flight:
-    """One request under way. ``failure`` is what came instead of a response."""
+    """One request under way. ``failure`` is what came instead of a response, ``waiting`` how many wait for it."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -45,6 +48,8 @@ class Flight:
             async with asyncio.timeout(seconds):
                 await self._landed.wait()
         except TimeoutError:
+            if self._landed.is_set():  # just now: the fill is held for this one, too
+                return True
             self.waiting -= 1
             return False
         except asyncio.CancelledError:
@@ -97,11 +102,6 @@ class Flights:
         flight = self._flights[ident] = Flight()
         return flight
 
-    def awaited(self, ident: FlightId) -> bool:
-        """Whether anyone waits for the flight."""
-        flight = self._flights.get(ident)
-        return flight is not None and flight.waiting > 0
-
     def land(
         self, ident: FlightId, flight: Flight, filling: Filling | None, failure: OriginError | None = None
     ) -> None:
@@ -128,7 +128,9 @@ class Flights:
         """A fill has begun. Once it ends, the store has it or nobody."""
         key = filling.key
         self._fills.setdefault(key, []).append(filling)
-        self._remember(self._selecting, key, tuple(name for name, _ in filling.meta.nominated))
+        names = tuple(name for name, _ in filling.meta.nominated)
+        if len(names) <= SELECTING:
+            self._remember(self._selecting, key, names)
 
     def drop(self, filling: Filling) -> None:
         """A fill has ended."""

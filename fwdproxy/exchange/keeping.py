@@ -16,8 +16,9 @@ from fwdproxy.exchange.flights import Flights
 from fwdproxy.exchange.keyed import Keys
 from fwdproxy.messages import RequestHead, ResponseHead, Span, StoredMeta, StoredResponse, TargetURI
 from fwdproxy.origin.client import OriginResponse
-from fwdproxy.policy import heuristics, integrity, invalidation, ranges, storing, validation
+from fwdproxy.policy import controls, heuristics, integrity, invalidation, ranges, storing, validation
 from fwdproxy.policy.decisions import PolicySettings, Reason
+from fwdproxy.policy.keys import target_of
 from fwdproxy.policy.rules import Rule, Rules
 from fwdproxy.store.base import Store
 from fwdproxy.store.purging import PurgeRule
@@ -73,8 +74,11 @@ class Keeping:
         if targets:
             try:
                 await self.store.invalidate([await self.keys.of_target(target) for target in targets])
-                for group in invalidation.groups(request, response):
-                    await self.store.purge(PurgeRule("group", group, str(request.target.origin)))
+                # What a recipe of the user's files under another origin has its groups there.
+                filed = target_of(await self.keys.of_target(request.target)).origin
+                for origin in dict.fromkeys((str(request.target.origin), str(filed))):
+                    for group in invalidation.groups(request, response):
+                        await self.store.purge(PurgeRule("group", group, origin))
             except StoreError as error:  # in force for this process; the origin has acted, and its answer counts
                 logger.warning("other processes could not be told of an invalidation: %s", error)
         if request.method == "HEAD" and stored is not None:
@@ -83,19 +87,31 @@ class Keeping:
             )
             if meta is None:
                 await self.store.remove(stored)
-            elif meta is not stored.meta:
+            elif meta is not stored.meta and self._shared(request, meta):
                 await self.store.freshen(stored, meta)
 
-    async def freshen(self, stored: StoredResponse, not_modified: ResponseHead, sent: float) -> StoredResponse | None:
-        """``stored`` as the origin's 304 updates it (§4.3.4), or None when it was dropped."""
+    async def freshen(
+        self, request: RequestHead, stored: StoredResponse, not_modified: ResponseHead, sent: float
+    ) -> StoredResponse | None:
+        """``stored`` as the origin's 304 updates it (§4.3.4), or None when it was dropped.
+
+        What a 304 says to a client with credentials is for that client, unless the origin lets it be shared (§3.5).
+        """
         meta = validation.freshen(
             stored.meta, not_modified, request_time=sent, response_time=self._clock(), settings=self._policy
         )
         if meta is None:
             await self.store.remove(stored)
             return None
-        await self.store.freshen(stored, meta)
+        if self._shared(request, meta):
+            await self.store.freshen(stored, meta)
         return replace(stored, meta=meta)
+
+    def _shared(self, request: RequestHead, meta: StoredMeta) -> bool:
+        """Whether what came for ``request`` may count for others (§3.5)."""
+        if b"authorization" not in request.headers:
+            return True
+        return storing.allows_authorized(controls.of_stored(meta), self.rule(request.target, meta.head))
 
     def storable(self, request: RequestHead, response: ResponseHead, sent: float) -> Kept | Reason:
         """What to store of ``response`` (§3), or the reason why nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import blake2b
 
 from fwdproxy.messages import CacheKey, Headers, RequestHead, TargetURI
 from fwdproxy.policy import keys, search
@@ -55,4 +56,6 @@ class Keys:
 
 
 def _note(vantage: str, uri: str) -> str:
-    return f"search {vantage} {uri.partition('?')[0]}"
+    """The name of the note about a path. A digest: when a host is forgotten, its name is to be found nowhere."""
+    path = f"{vantage} {uri.partition('?')[0]}".encode("utf-8", "surrogatepass")
+    return f"search {blake2b(path, digest_size=16).hexdigest()}"

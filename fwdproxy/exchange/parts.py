@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fwdproxy.errors import FwdProxyError, StoreError
+from fwdproxy.errors import StoreError
 from fwdproxy.exchange.answers import Answer, Body
 from fwdproxy.exchange.asked import Asked
 from fwdproxy.exchange.fetching import RANGE_FIELDS, Fetched, Fetching, Freshened, StoodIn
@@ -37,19 +37,21 @@ class PartsSource:
 
     def open(self, span: Span) -> Body:
         """See `ranging.Source`. Files are opened now: what is stored may be replaced while it is read."""
-        bodies: list[Body] = []
-        for piece in ranges.plan(self._spans, span).pieces:
-            if piece.index is None:
-                raise StoreError("a part of the stored body has gone")
-            if piece.index == len(self._parts):
-                assert self._filling is not None
-                bodies.append(self._filling.body(piece.span))
-            else:
-                part = self._parts[piece.index]
-                start = piece.span.start - part.span.start
-                source = StoredSource(self._store, part.stored.body)
-                bodies.append(source.open(Span(start, start + piece.span.length)))
-        return ChainBody(bodies)
+        pieces = ranges.plan(self._spans, span).pieces
+        stored = {piece: self._stored(piece) for piece in pieces if piece.index != len(self._parts)}
+        # A reader of the fill has a hold on it, so it comes last: the others may fail.
+        return ChainBody([stored[piece] if piece in stored else self._received(piece) for piece in pieces])
+
+    def _stored(self, piece: ranges.Piece) -> Body:
+        if piece.index is None:
+            raise StoreError("a part of the stored body has gone")
+        part = self._parts[piece.index]
+        start = piece.span.start - part.span.start
+        return StoredSource(self._store, part.stored.body).open(Span(start, start + piece.span.length))
+
+    def _received(self, piece: ranges.Piece) -> Body:
+        assert self._filling is not None
+        return self._filling.body(piece.span)
 
 
 class Parts:
@@ -69,14 +71,31 @@ class Parts:
         self._policy = policy
         self._clock = clock
 
-    def hit(self, asked: Asked) -> Answer | None:
-        """The answer where all that the request wants is stored and may be used without asking."""
+    async def hit(self, asked: Asked) -> tuple[Answer, Serve] | None:
+        """The answer, and the decision, where all that the request wants is stored and may be used without asking."""
         chosen = self._choose(asked)
         if chosen is None or chosen.missing.length or not isinstance(chosen.decision, Serve):
             return None
-        asked.explained = replace(asked.explained, decision=chosen.decision.reason)
+        serve = replace(chosen.decision, stored=chosen.newest)
         try:
-            return self._replies.stored(asked, replace(chosen.decision, stored=chosen.newest), self._source(asked))
+            return self._replies.stored(asked, serve, self._source(asked)), serve
+        except StoreError:
+            await self._drop(asked)
+            return None
+
+    def join(self, asked: Asked, serve: Serve, filling: Filling, fwd: str) -> Answer | None:
+        """The answer from the parts and a fill under way that brings what they lack; None: it doesn't.
+
+        ``serve`` is how policy would answer with the fill, ``fwd`` why the origin would have to be asked otherwise.
+        """
+        parts = asked.found.parts
+        if not parts or filling.length != parts[0].complete or not self._of_the_same(parts[0], filling):
+            return None
+        missing = self._missing(asked, filling.as_stored(), parts)
+        if missing is None or not filling.covers(missing) or not ranges.reachable(missing.start, filling.received):
+            return None
+        try:
+            return self._replies.joined(asked, serve, filling, fwd, self._source(asked, filling))
         except StoreError:
             return None
 
@@ -91,8 +110,7 @@ class Parts:
         if isinstance(chosen.decision, Validate) and not chosen.missing.length:
             return await self._validate(asked, chosen.decision, chosen.newest)
         if not chosen.missing.length:
-            return None  # could have been a hit, but for a body that can't be read
-        asked.say(fwd="partial")
+            return None  # it has become usable only now
         asked.decided(PARTIAL)
         return await self._ask_for(asked, chosen.newest, chosen.missing)
 
@@ -100,7 +118,7 @@ class Parts:
         parts = asked.found.parts
         newest = max(parts, key=lambda part: part.stored.meta.response_time).stored
         rule = self._keeping.rule(asked.head.target, newest.meta.head)
-        decision = reuse.decide(asked.head, newest, known=True, now=asked.started, settings=self._policy, rule=rule)
+        decision = reuse.decide(asked.head, newest, known=True, now=self._clock(), settings=self._policy, rule=rule)
         if not isinstance(decision, Serve | Validate):
             return None
         missing = Span(0, 0) if asked.bodiless else self._missing(asked, newest, parts)
@@ -114,6 +132,18 @@ class Parts:
 
     def _source(self, asked: Asked, filling: Filling | None = None) -> PartsSource:
         return PartsSource(self._keeping.store, asked.found.parts, filling)
+
+    async def _drop(self, asked: Asked) -> None:
+        """Forget parts that can't be read, or that are of something else."""
+        parts, asked.found = asked.found.parts, replace(asked.found, parts=())
+        for part in parts:
+            await self._keeping.store.remove(part.stored)
+
+    @staticmethod
+    def _of_the_same(part: StoredPart, filling: Filling) -> bool:
+        """Whether both are of one representation (RFC 9111 §3.4)."""
+        tags = (head.headers.get(b"etag") for head in (part.stored.meta.head, filling.meta.head))
+        return ranges.combinable(filling.meta.head) and len(set(tags)) == 1
 
     @staticmethod
     def _missing(asked: Asked, newest: StoredResponse, parts: Sequence[StoredPart]) -> Span | None:
@@ -132,17 +162,23 @@ class Parts:
         several = isinstance(wanted, ranges.Spans) and len(wanted.spans) > 1
         return None if several or missing == want else missing
 
-    async def _validate(self, asked: Asked, decision: Validate, newest: StoredResponse) -> Answer | Fetched:
+    async def _validate(self, asked: Asked, decision: Validate, newest: StoredResponse) -> Answer | Fetched | None:
         asked.say(fwd=decision.fwd)
         asked.decided(decision.reason)
         plain = self._fetching.unconditional(asked).without(RANGE_FIELDS)
         fetched = await self._fetching.validate(asked, newest, decision.conditions, plain)
-        match fetched:
-            case Freshened():
-                serve = reuse.serve_validated(fetched.stored, asked.head, now=self._clock(), rule=asked.rule)
-                return self._replies.stored(asked, serve, self._source(asked), not_modified=fetched.not_modified)
-            case StoodIn():
-                return self._replies.stored(asked, fetched.serve, self._source(asked))
+        try:
+            match fetched:
+                case Freshened():
+                    serve = reuse.serve_validated(fetched.stored, asked.head, now=self._clock(), rule=asked.rule)
+                    return self._replies.stored(asked, serve, self._source(asked), not_modified=fetched.not_modified)
+                case StoodIn():
+                    return self._replies.stored(asked, fetched.serve, self._source(asked))
+        except StoreError:
+            await self._drop(asked)
+            if isinstance(fetched, StoodIn):
+                raise fetched.failure from None
+            return None
         return fetched
 
     async def _ask_for(self, asked: Asked, newest: StoredResponse, missing: Span) -> Answer | Fetched | None:
@@ -154,14 +190,17 @@ class Parts:
             outbound = outbound.with_field(name, value)
         sent = self._clock()
         response = await self._fetching.send(asked, outbound)
-        if response.head.status == 206:
-            answer = await self._joined(asked, newest, missing, response, sent)
-            if answer is not None:
-                return answer
+        try:
+            if response.head.status == 206:
+                answer = await self._joined(asked, newest, missing, response, sent)
+                if answer is not None:
+                    return answer
+        except BaseException:
+            response.abandon()
+            raise
         if response.head.status in (206, 416):  # not what was asked for: the parts are of something else
             await response.aclose()
-            for part in asked.found.parts:
-                await self._keeping.store.remove(part.stored)
+            await self._drop(asked)
             return None
         return await self._fetching.keep(asked, response, sent)
 
@@ -192,8 +231,11 @@ class Parts:
         serve = Serve(stored, status, age, fresh.lifetime - age, stale=False, reason=PARTIAL)
         try:
             answer = self._replies.stored(asked, serve, self._source(asked, filling))
-        except FwdProxyError:
+        except BaseException as error:
             self._keeping.give_up(filling)
+            asked.say(fwd_status=None, stored=False)
+            if not isinstance(error, StoreError):
+                raise
             return None
         self._keeping.start(filling)
         return answer

@@ -16,9 +16,10 @@ from fwdproxy.exchange.pages import error_page
 from fwdproxy.fields.cache_status import CacheStatus
 from fwdproxy.messages import ResponseHead, Span, StoredMeta
 from fwdproxy.origin.client import OriginResponse
-from fwdproxy.policy import answering, freshness, validation
-from fwdproxy.policy.decisions import Serve
+from fwdproxy.policy import answering, freshness, ranges, validation
+from fwdproxy.policy.decisions import Reason, Serve
 
+COLLAPSED: Final = Reason("collapsed", "RFC 9111 §4", "another client's request for the same is under way")
 REFUSED: Final = "request_refused"
 
 
@@ -50,29 +51,41 @@ class Replies:
         self, asked: Asked, serve: Serve, source: ranging.Source, *, not_modified: ResponseHead | None = None
     ) -> Answer:
         """The answer from what is stored. Raises StoreError when its body can't be opened."""
+        head = answering.from_stored(serve, via=self._via, not_modified=not_modified)
+        head, body = self._cut(asked, serve, head, source)
         if asked.status.fwd is None:
             asked.say(hit=True, ttl=serve.ttl, detail=serve.reason.code)
-        head = answering.from_stored(serve, via=self._via, not_modified=not_modified)
-        return self._cut(asked, serve, head, source)
-
-    def joined(self, asked: Asked, serve: Serve, filling: Filling) -> Answer:
-        """The answer from a fill that another request has begun."""
-        asked.say(ttl=serve.ttl, collapsed=True, detail=serve.reason.code)
-        head = answering.from_stored(serve, via=self._via)
-        if filling.length is not None:
-            return self._cut(asked, serve, head, FillingSource(filling))
-        head = replace(head, headers=head.headers.without({b"content-length"}))
-        wants_body = not asked.bodiless and serve.status == serve.stored.meta.head.status
-        return self.answer(asked, head, filling.body() if wants_body else BytesBody())
-
-    def _cut(self, asked: Asked, serve: Serve, head: ResponseHead, source: ranging.Source) -> Answer:
+        asked.explained = replace(asked.explained, decision=asked.explained.decision or serve.reason)
         self._note_lifetime(asked, serve.stored.meta)
+        return self.answer(asked, head, body)
+
+    def joined(
+        self, asked: Asked, serve: Serve, filling: Filling, fwd: str, source: ranging.Source | None = None
+    ) -> Answer:
+        """The answer from a fill that another request has begun, instead of a forwarded request (``fwd``: why).
+
+        ``source``: the fill and what else is needed. Raises StoreError when that can't be opened.
+        """
+        head = answering.from_stored(serve, via=self._via)
+        body: Body
+        if filling.length is not None:
+            head, body = self._cut(asked, serve, head, source or FillingSource(filling))
+        else:
+            head = replace(head, headers=head.headers.without({b"content-length"}))
+            wants_body = not asked.bodiless and serve.status == serve.stored.meta.head.status
+            body = filling.body() if wants_body else BytesBody()
+        asked.say(fwd=fwd, ttl=serve.ttl, collapsed=True, detail=serve.reason.code)
+        asked.explained = replace(asked.explained, decision=COLLAPSED)
+        self._note_lifetime(asked, serve.stored.meta)
+        return self.answer(asked, head, body)
+
+    @staticmethod
+    def _cut(asked: Asked, serve: Serve, head: ResponseHead, source: ranging.Source) -> tuple[ResponseHead, Body]:
         stored = serve.stored
         if asked.bodiless or serve.status != stored.meta.head.status:
-            return self.answer(asked, head, BytesBody())
+            return head, BytesBody()
         request = asked.head
-        head, body = ranging.answer(head, source, request.headers, request.method, stored.meta.response_time)
-        return self.answer(asked, head, body)
+        return ranging.answer(head, source, request.headers, request.method, stored.meta.response_time)
 
     def filled(self, asked: Asked, filling: Filling, head: ResponseHead) -> Answer:
         """The answer to the client whose request began ``filling``; ``head`` is the origin's, as received."""
@@ -83,13 +96,21 @@ class Replies:
         if status != head.status or asked.bodiless:
             # A client that has the response already wants no body; the fill goes on without it.
             body = BytesBody()
-        elif filling.partial or filling.length is None or b"range" not in asked.head.headers:
+        elif filling.partial or filling.length is None or not self._may_cut(asked, filling):
             body = filling.body()
         else:
             source = FillingSource(filling)
             ours, body = ranging.answer(ours, source, asked.head.headers, asked.head.method, None)
         self._note_lifetime(asked, filling.meta)
         return self.answer(asked, ours, body)
+
+    @staticmethod
+    def _may_cut(asked: Asked, filling: Filling) -> bool:
+        """Whether a Range is cut out of the fill. What it doesn't store can be read once, in order: not in parts."""
+        request = asked.head
+        if b"range" not in request.headers:
+            return False
+        return filling.will_store or ranges.single(request.headers, request.method) is not None
 
     async def passed(self, asked: Asked, response: OriginResponse) -> Answer:
         """The answer that is passed on from the origin as it comes."""
@@ -143,7 +164,8 @@ class Replies:
             )
 
         tunnel = response.tunnel if response else None
-        return Answer(head, body, tunnel=tunnel, at_close=at_close, explained=asked.explained)
+        explained = replace(asked.explained, rule=asked.rule)
+        return Answer(head, body, tunnel=tunnel, at_close=at_close, explained=explained)
 
     @staticmethod
     def _status(asked: Asked, head: ResponseHead) -> int:

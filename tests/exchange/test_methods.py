@@ -102,3 +102,23 @@ async def test_head_is_answered_from_a_get(bench: Bench) -> None:
         assert answer.head.headers.get(b"content-length") == b"5"
         assert (await taken(answer), "; hit" in status_of(answer)) == (b"", True)
     assert len(echo.heads) == 1
+
+
+async def test_an_origin_that_does_not_know_query_as_safe_is_asked_plainly(bench: Bench) -> None:
+    """Its 412 is an answer to our condition; the content goes out once more."""
+    sent: list[tuple[bool, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        while head := await peer.head():
+            content = await peer.exactly(3)
+            conditional = b"If-None-Match" in head
+            sent.append((conditional, content))
+            status = b"412 Precondition Failed" if conditional else b"200 OK"
+            await peer.say(response(b"%d" % len(sent), b"Cache-Control: max-age=60", b'ETag: "a"', status=status))
+
+    async with origin(script) as at:
+        await taken(await send(bench, at.port, "QUERY", b"one"))
+        bench.now += 120
+        again = await send(bench, at.port, "QUERY", b"one")
+        assert (again.head.status, await taken(again)) == (200, b"3")
+    assert sent == [(False, b"one"), (True, b"one"), (False, b"one")]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from fwdproxy.messages import Field
-from tests.exchange.conftest import Bench
-from tests.exchange.test_collapsing import taken
+from tests.exchange.conftest import Bench, status_of
+from tests.exchange.test_collapsing import Gated, taken
 from tests.exchange.test_core import DATE
 from tests.origin.scripted import Peer, origin
 
@@ -290,3 +290,130 @@ async def test_stale_parts_are_validated(bench: Bench) -> None:
         assert "fwd=stale; fwd-status=304" in said
         assert "hit" in (await bench.get(at.port, "/", *part(b"20-29")))[1]
     assert len(at_origin.heads) == 2
+
+
+# What goes wrong with parts, and what many ask of them at once
+
+
+def lose_parts(bench: Bench) -> None:
+    """Take the files of all stored bodies away."""
+    for file in bench.store.directory.rglob("*"):
+        if file.is_file() and file.stat().st_size in (50_000, 50_176):
+            file.unlink()
+
+
+@pytest.mark.parametrize("later", [0, 700], ids=["fresh", "stale"])
+@pytest.mark.parametrize("wanted", [b"10-19", b"0-"], ids=["stored", "more"])
+async def test_parts_that_cannot_be_read_are_asked_for_again(bench: Bench, later: int, wanted: bytes) -> None:
+    bench.configure(range_limit=0)
+    at_origin = Ranged()
+    async with origin(at_origin.script) as at:
+        await bench.get(at.port, "/", *part(b"0-49999"))
+        await bench.store.settle()
+        lose_parts(bench)
+        bench.now += later
+        status, said, body = await bench.get(at.port, "/", *part(wanted))
+        assert (status, body) == (206, BODY[10:20] if wanted == b"10-19" else BODY)
+        assert "; hit" not in said
+        assert "; fwd=" in said
+
+
+@pytest.mark.rfc("9111", "4", "collapse")
+async def test_one_request_completes_the_parts_for_all(bench: Bench) -> None:
+    bench.configure(range_limit=0)
+    at_origin = Ranged()
+    go_on, asked = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        head = await peer.head()
+        at_origin.heads.append(head)
+        asked.set()
+        await go_on.wait()
+        lines = b"HTTP/1.1 206 Partial Content\r\n" + DATE + FRESH + b'ETag: "v1"\r\n'
+        await peer.say(
+            lines + b"Content-Range: bytes 50000-102399/102400\r\nContent-Length: 52400\r\n\r\n" + BODY[50_000:60_000]
+        )
+        await go_on.wait()
+        await peer.say(BODY[60_000:])
+        await peer.head()
+
+    async def first(peer: Peer) -> None:
+        head = await peer.head()
+        lines = b"HTTP/1.1 206 Partial Content\r\n" + DATE + FRESH + b'ETag: "v1"\r\nConnection: close\r\n'
+        at_origin.heads.append(head)
+        await peer.say(lines + b"Content-Range: bytes 0-49999/102400\r\nContent-Length: 50000\r\n\r\n" + BODY[:50_000])
+
+    async with origin(first, script) as at:
+        await bench.get(at.port, "/", *part(b"0-49999"))
+        asks = [asyncio.create_task(bench.ask(at.port)) for _ in range(5)]
+        await asyncio.wait_for(asked.wait(), 5)
+        await Gated(at).waiting(bench, 4)
+        go_on.set()
+        answers = await asyncio.gather(*asks)
+        assert [await taken(answer) for answer in answers] == [BODY] * 5
+        said = [status_of(answer) for answer in answers]
+        assert all("fwd=partial" in each for each in said)
+        assert sum("; collapsed" in each for each in said) == 4
+    assert at_origin.asked == [b"bytes=0-49999", b"bytes=50000-"]
+
+
+@pytest.mark.rfc("5861", "3", "revalidated")
+async def test_parts_served_stale_are_validated_in_the_background(bench: Bench) -> None:
+    bench.configure(range_limit=0)
+    at_origin = Ranged(cache=b"Cache-Control: max-age=600, stale-while-revalidate=600\r\n")
+    async with origin(at_origin.script) as at:
+        await bench.get(at.port, "/", *part(b"0-99"))
+        bench.now += 700
+        _, said, body = await bench.get(at.port, "/", *part(b"10-19"))
+        assert (said, body) == ("fwdproxy; hit; ttl=-100; detail=stale-while-revalidate", BODY[10:20])
+        await bench.exchange.aclose(grace=5)
+    assert b'If-None-Match: "v1"' in at_origin.heads[1]
+
+
+@pytest.mark.parametrize("cache", [b"Cache-Control: no-store\r\n", b"Cut"], ids=["not stored", "cut"])
+async def test_a_whole_fetch_in_vain_is_not_repeated(bench: Bench, cache: bytes) -> None:
+    """An origin whose parts may be stored, but whose whole may not, or never comes."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while head := await peer.head():
+            heads.append(head)
+            if b"\r\nRange:" in head:
+                said = b"Content-Range: bytes 0-9/1000\r\nContent-Length: 10\r\n\r\n0123456789"
+                await peer.say(b"HTTP/1.1 206 Partial Content\r\n" + DATE + FRESH + said)
+            elif cache == b"Cut":
+                await peer.say(b"HTTP/1.1 200 OK\r\n" + DATE + FRESH + b"Content-Length: 1000\r\n\r\n" + bytes(500))
+                return
+            else:
+                await peer.say(b"HTTP/1.1 200 OK\r\n" + DATE + cache + b"Content-Length: 1000\r\n\r\n" + bytes(1000))
+
+    async with origin(script) as at:
+        for _ in range(3):
+            assert (await bench.get(at.port, "/", *part(b"0-9")))[2] == b"0123456789"
+            await bench.exchange.aclose(grace=5)
+    assert [b"\r\nRange:" in head for head in heads] == [True, False, True, True]
+
+
+async def test_what_is_fetched_whole_already_is_not_fetched_twice(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    heads: list[bytes] = []
+    body = bytes(5_000_000)
+
+    async def script(peer: Peer) -> None:
+        while head := await peer.head():
+            heads.append(head)
+            if b"\r\nRange:" in head:
+                said = b"Content-Range: bytes 4000000-4000009/5000000\r\nContent-Length: 10\r\n\r\n" + bytes(10)
+                await peer.say(b"HTTP/1.1 206 Partial Content\r\n" + DATE + FRESH + b'ETag: "a"\r\n' + said)
+            else:
+                await peer.say(b"HTTP/1.1 200 OK\r\n" + DATE + FRESH + b'ETag: "a"\r\nContent-Length: 5000000\r\n\r\n')
+                await go_on.wait()
+                await peer.say(body)
+
+    async with origin(script) as at:
+        whole = await bench.ask(at.port)
+        await bench.get(at.port, "/", *part(b"4000000-4000009"))  # too far ahead to wait for
+        go_on.set()
+        assert await taken(whole) == body
+        await bench.exchange.aclose(grace=5)
+    assert len(heads) == 2

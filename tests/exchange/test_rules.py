@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from fwdproxy.config import RuleTable
-from fwdproxy.messages import Field
+from fwdproxy.exchange.answers import ClientRequest
+from fwdproxy.exchange.asked import ReplayedBody
+from fwdproxy.messages import Field, Headers, Origin, RequestHead, TargetURI
 from fwdproxy.policy.rules import Rules
 from fwdproxy.values import Duration, HostPattern, Timeout
-from tests.exchange.conftest import Bench
+from tests.exchange.conftest import Bench, status_of
 from tests.exchange.test_core import answering, response
 from tests.origin.scripted import origin
 
@@ -105,3 +107,42 @@ async def test_retention(bench: Bench) -> None:
     bench.configure(rules=rules(retention=Timeout(100)))
     said = await two(bench, [response(b"a", b"Cache-Control: max-age=1000")] * 2, wait=101)
     assert "fwd=" in said[1]
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "content"])
+async def test_offline_nothing_passes_by_the_cache_either(bench: Bench, kind: str) -> None:
+    bench.configure(rules=rules(offline=True))
+    head = RequestHead("GET", TargetURI(Origin("http", "127.0.0.1", 9), "/"), Headers())
+    body = ReplayedBody(b"content", None, 7) if kind == "content" else None
+    answer = await bench.exchange.answer(ClientRequest(head, body, upgrade=b"chat" if kind == "upgrade" else None))
+    assert (answer.head.status, status_of(answer)) == (504, "fwdproxy; detail=rule-offline")
+    await answer.aclose()
+
+
+@pytest.mark.parametrize("offline", [True, False], ids=["offline", "only-if-cached"])
+async def test_a_body_that_has_gone_has_nobody_asked_who_may_not_be(bench: Bench, offline: bool) -> None:
+    heads: list[bytes] = []
+    async with origin(answering(*[response(bytes(100_000), b"Cache-Control: max-age=60")] * 2, heads=heads)) as at:
+        await bench.get(at.port)
+        await bench.store.settle()
+        for file in bench.store.directory.rglob("*"):
+            if file.is_file() and file.stat().st_size == 100_000:
+                file.unlink()
+        if offline:
+            bench.configure(rules=rules(offline=True))
+        status, said, _ = await bench.get(at.port, "/", *([] if offline else [(b"Cache-Control", b"only-if-cached")]))
+        assert (status, "; hit" in said) == (504, False)
+    assert len(heads) == 1
+
+
+async def test_what_is_explained_has_the_rule_for_the_type(bench: Bench) -> None:
+    bench.configure(rules=rules(type=("image/*",), min_lifetime=Duration(100)))
+    picture = response(b"a", b"Cache-Control: max-age=10", b"Content-Type: image/png")
+    async with origin(answering(picture, heads=[])) as at:
+        for _ in range(2):
+            answer = await bench.ask(at.port, "/", (b"Cookie", b"a=1"))  # such requests have no others waiting
+            while await answer.read():
+                pass
+            await answer.aclose()
+            assert answer.explained.rule.min_lifetime == 100
+            assert answer.explained.lifetime == 100
