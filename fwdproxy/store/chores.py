@@ -41,8 +41,9 @@ class Chores:
     """The background work of one store, a bounded piece at a time.
 
     ``folder``: where the body files lie. ``limit``: bytes allowed. ``filling`` tells the bytes of the fills under way,
-    which take disk space too. ``sweep``: look for files without a row, as a killed process leaves them. ``notes`` are
-    to be written; ``sweeper`` deletes what has expired or was purged.
+    which take disk space too. ``sweep``: look for files without a row, as a killed process leaves them. ``uses``: the
+    last use of each row that the index doesn't know yet, Unix seconds. ``notes`` are to be written; ``sweeper`` deletes
+    what has expired or was purged.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Chores:
         epoch: int,
         filling: Callable[[], int],
         sweep: bool,
+        uses: dict[bytes, float],
         notes: Notes,
         sweeper: Sweeper,
     ) -> None:
@@ -65,7 +67,7 @@ class Chores:
         self._limit = limit
         self._epoch = epoch
         self._filling = filling
-        self._uses: dict[bytes, float] = {}
+        self._uses = uses
         self._verified: dict[bytes, str] = {}
         self._flush_at = time.monotonic() + FLUSH
         self._check_at = 0.0

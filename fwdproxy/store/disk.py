@@ -93,7 +93,8 @@ class DiskStore:
         self.purges = purges
         self._folder = folder
         self._index = folder.index
-        self._rows = Rows(folder.index, folder.epoch)
+        uses: dict[bytes, float] = {}
+        self._rows = Rows(folder.index, folder.epoch, uses)
         self._pending = Pending()
         self._trouble = Trouble(folder.mark_damaged)
         self._io = FileIO()
@@ -109,6 +110,7 @@ class DiskStore:
             epoch=folder.epoch,
             filling=self._under_way.on_disk,
             sweep=folder.unclean,
+            uses=uses,
             notes=self._notes,
             sweeper=self._sweeper,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -39,11 +40,15 @@ EMPTY: Final = Shelf()
 
 
 class Rows:
-    """Reads and changes the rows of an index. ``epoch``: what new rows are marked with, see opening.py."""
+    """Reads and changes the rows of an index.
 
-    def __init__(self, index: Index, epoch: int) -> None:
+    ``epoch``: what new rows are marked with, see opening.py. ``uses``: last uses that the index doesn't know yet.
+    """
+
+    def __init__(self, index: Index, epoch: int, uses: Mapping[bytes, float]) -> None:
         self._index = index
         self._epoch = epoch
+        self._uses = uses
 
     def shelf(self, row: bytes) -> Shelf:
         """What lies under a primary row. Raises sqlite3.Error when the database can't be read."""
@@ -142,7 +147,7 @@ class Rows:
         if len(entries) <= variants.MAX_VARIANTS:  # each a selection of its own, at most
             return entries
         uses = self._index.last_uses(records.variant_row(entry.ident) for entry in entries[:-1])
-        by_ident = {row[1:].decode("ascii"): used for row, used in uses.items()}
+        by_ident = {row[1:].decode("ascii"): max(used, self._uses.get(row, 0.0)) for row, used in uses.items()}
         return variants.pruned(entries, {**by_ident, entries[-1].ident: float("inf")})
 
     def _freshen(self, change: Freshen, old: Shelf, new: Entries) -> None:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.authority import Authority
+from tests.e2e.configured import CONFIG
 from tests.e2e.origin import Origin
 from tests.e2e.programs import Program, start_fwdproxy, start_mitmdump
+from tests.e2e.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,13 +63,40 @@ def shared_program(
     program.stop()
 
 
+@pytest.fixture(scope="session", params=PROGRAMS)
+def configured_program(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> Iterator[Program]:
+    folder = tmp_path_factory.mktemp(f"configured-{request.param}")
+    if request.param == "fwdproxy":
+        program = start_program(request.param, folder, authority, config=CONFIG)
+    else:
+        file = folder / "fwdproxy.toml"
+        file.write_text(CONFIG)
+        program = start_program(request.param, folder, authority, options={"fwd_config": str(file)})
+    # mitmdump listens before it has loaded the script.
+    until(lambda: any(program.data_dir.glob("control/*.sock")))
+    yield program
+    program.stop()
+
+
 @pytest.fixture
 def proxy(shared_program: Program, request: pytest.FixtureRequest) -> Program:
     """The running program, once ``fwdproxy run`` and once ``mitmdump -s addons/cache.py``."""
-    request.node.stash[OUTPUT] = [(shared_program, len(shared_program.text()))]
-    status = shared_program.process.poll()
-    assert status is None, f"{shared_program.name} ended with {status}:\n{shared_program.text()[-4000:]}"
-    return shared_program
+    return _running(shared_program, request)
+
+
+@pytest.fixture
+def configured(configured_program: Program, request: pytest.FixtureRequest) -> Program:
+    """Each program with the file of tests/e2e/configured.py: ``--config`` for one, ``fwd_config`` for the other."""
+    return _running(configured_program, request)
+
+
+def _running(program: Program, request: pytest.FixtureRequest) -> Program:
+    request.node.stash[OUTPUT] = [(program, len(program.text()))]
+    status = program.process.poll()
+    assert status is None, f"{program.name} ended with {status}:\n{program.text()[-4000:]}"
+    return program
 
 
 @pytest.fixture

@@ -189,3 +189,30 @@ async def test_a_fault_leaves_no_reader_waiting(tmp_path: Path) -> None:
     assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], ValueError)
     assert faulty.closed
     await store.aclose()
+
+
+async def test_trailers_for_one_client_are_the_leaders_though_others_come_first(bench: Bench) -> None:
+    """Those that waited open their readers before the one whose request it was."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        asked.set()
+        await go_on.wait()
+        await peer.say(b"HTTP/1.1 200 OK\r\n" + DATE + FRESH + b"\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npage\r\n")
+        await peer.say(b"0\r\nSet-Cookie: id=leader\r\n\r\n")
+        await peer.head()
+
+    async with origin(script) as at:
+        leader = asyncio.create_task(bench.ask(at.port))
+        await asyncio.wait_for(asked.wait(), 5)
+        follower = asyncio.create_task(bench.ask(at.port))
+        await Gated(at).waiting(bench, 1)
+        go_on.set()
+        trailers = []
+        for answer in await asyncio.gather(leader, follower):
+            while await answer.read():
+                pass
+            trailers.append(list(answer.body.trailers))
+            await answer.aclose()
+    assert trailers == [[(b"Set-Cookie", b"id=leader")], []]
