@@ -13,7 +13,7 @@ One request goes through the package from top to bottom; imports point the same 
   head that an origin may see. `egress`: the way that a request leaves by.
 - `messages`: the frozen values that all of them speak of. `fields`: the syntax of header fields. `errors`.
 
-Start reading at `exchange/core.py`, which has the whole story of one request, then `policy/reuse.py` and
+Start reading at `exchange/caching.py`, which has the whole story of one request, then `policy/reuse.py` and
 `policy/storing.py` for the decisions; `store/base.py` and `mitm/__init__.py` say what the two ends look like.
 """
 

@@ -81,7 +81,6 @@ class Filling:
         self.moved = clock()
         self._readers = 0
         self._keeps_on = False
-        self._begun = False
         self.task: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> asyncio.Future[None]:
@@ -186,9 +185,8 @@ class Filling:
 
     # Readers
 
-    def body(self, span: Span | None = None) -> FilledBody:
-        """A reader of ``span``, or of all that is received. The first is the one whose request began the fill."""
-        leads, self._begun = not self._begun, True
+    def body(self, span: Span | None = None, *, leads: bool = False) -> FilledBody:
+        """A reader of ``span``, or of all that is received. ``leads``: for the one whose request began the fill."""
         self.hold()
         start = self.begin if span is None else span.start
         end = self.end if span is None else span.end

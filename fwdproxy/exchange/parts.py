@@ -91,7 +91,7 @@ class Parts:
         parts = asked.found.parts
         if not parts or filling.length != parts[0].complete or not self._of_the_same(parts[0], filling):
             return None
-        missing = self._missing(asked, filling.as_stored(), parts)
+        missing = self._missing(asked, filling.as_stored(), parts) if self._may_use(asked, parts) else None
         if missing is None or not filling.covers(missing) or not ranges.reachable(missing.start, filling.received):
             return None
         try:
@@ -119,7 +119,7 @@ class Parts:
         newest = max(parts, key=lambda part: part.stored.meta.response_time).stored
         rule = self._keeping.rule(asked.head.target, newest.meta.head)
         decision = reuse.decide(asked.head, newest, known=True, now=self._clock(), settings=self._policy, rule=rule)
-        if not isinstance(decision, Serve | Validate):
+        if not isinstance(decision, Serve | Validate) or not self._may_use(asked, parts):
             return None
         missing = Span(0, 0) if asked.bodiless else self._missing(asked, newest, parts)
         if missing is None:
@@ -129,6 +129,17 @@ class Parts:
         if isinstance(decision, Validate):
             decision = replace(decision, stored=whole)
         return _Chosen(whole, decision, missing)
+
+    def _may_use(self, asked: Asked, parts: Sequence[StoredPart]) -> bool:
+        """Whether the request may have the bytes of each part, after validation where need be (RFC 9111 §3.5)."""
+        for part in parts:
+            stored = part.stored
+            rule = self._keeping.rule(asked.head.target, stored.meta.head)
+            now = self._clock()
+            decision = reuse.decide(asked.head, stored, known=True, now=now, settings=self._policy, rule=rule)
+            if not isinstance(decision, Serve | Validate):
+                return False
+        return True
 
     def _source(self, asked: Asked, filling: Filling | None = None) -> PartsSource:
         return PartsSource(self._keeping.store, asked.found.parts, filling)

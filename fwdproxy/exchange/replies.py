@@ -24,16 +24,17 @@ REFUSED: Final = "request_refused"
 
 
 class FillingSource:
-    """A fill under way, to be cut for a Range. ``length`` must be known."""
+    """A fill under way, to be cut for a Range. ``length`` must be known. ``leads``: see `Filling.body`."""
 
-    def __init__(self, filling: Filling) -> None:
+    def __init__(self, filling: Filling, *, leads: bool = False) -> None:
         assert filling.length is not None
         self.length = filling.length
         self._filling = filling
+        self._leads = leads
 
     def open(self, span: Span) -> Body:
         """See `ranging.Source`."""
-        return self._filling.body(span)
+        return self._filling.body(span, leads=self._leads)
 
 
 class Replies:
@@ -97,9 +98,9 @@ class Replies:
             # A client that has the response already wants no body; the fill goes on without it.
             body = BytesBody()
         elif filling.partial or filling.length is None or not self._may_cut(asked, filling):
-            body = filling.body()
+            body = filling.body(leads=True)
         else:
-            source = FillingSource(filling)
+            source = FillingSource(filling, leads=True)
             ours, body = ranging.answer(ours, source, asked.head.headers, asked.head.method, None)
         self._note_lifetime(asked, filling.meta)
         return self.answer(asked, ours, body)

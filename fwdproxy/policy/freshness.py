@@ -21,6 +21,7 @@ NO_LIFETIME: Final = Reason("no-lifetime", "RFC 9111 §4.2.1", "no lifetime is s
 RULE_MIN: Final = Reason("rule-min-lifetime", "RFC 9111 §4.2.1", "your rule makes it fresh for longer")
 RULE_MAX: Final = Reason("rule-max-lifetime", "RFC 9111 §4.2.1", "your rule makes it fresh for less long")
 RULE_NEGATIVE: Final = Reason("rule-negative", "RFC 9111 §4.2.2", "your rule gives errors a lifetime")
+RULE_RETENTION: Final = Reason("rule-retention", "RFC 9111 §4.2", "your rule keeps nothing for that long")
 
 CREDENTIALS: Final = "cookies or credentials"
 """The ``heuristic_reason`` of a response that such a request brought, or that sets a cookie."""
@@ -42,14 +43,15 @@ _BAD_EXPIRES: Final = Freshness(0, explicit=True, reason=BAD_EXPIRES)
 
 def freshness(meta: StoredMeta, rule: Rule = NO_RULE, *, guess: bool = True) -> Freshness:
     """The lifetime of a stored response: s-maxage, max-age, Expires − Date, or the heuristic one, in this order; and
-    what the user's ``rule`` makes of it (see `ruled`, for ``guess`` too).
+    what the user's ``rule`` makes of it (see `ruled`, for ``guess`` too), at most up to the end of its retention.
 
     A stated lifetime that is malformed or contradicts itself is one of 0 seconds (§4.2.1).
     """
     fresh = lifetime(meta.head.headers, meta.response_time, meta.controls, meta.heuristic_lifetime)
     if rule is NO_RULE:
         return fresh
-    return ruled(fresh, meta.head.status, rule, guess=guess and meta.heuristic_reason != CREDENTIALS)
+    fresh = ruled(fresh, meta.head.status, rule, guess=guess and meta.heuristic_reason != CREDENTIALS)
+    return _retained(fresh, meta, rule.retention)
 
 
 def lifetime(headers: Headers, received: float, lines: tuple[bytes, ...] | None, estimated: int | None) -> Freshness:
@@ -78,6 +80,17 @@ def ruled(fresh: Freshness, status: int, rule: Rule, *, guess: bool) -> Freshnes
     if rule.max_lifetime is not None and fresh.lifetime > rule.max_lifetime:
         fresh = Freshness(rule.max_lifetime, explicit=fresh.explicit, reason=RULE_MAX)
     return fresh
+
+
+def _retained(fresh: Freshness, meta: StoredMeta, retention: int | None) -> Freshness:
+    """``fresh`` up to the end of ``retention``, which counts from the arrival, while a lifetime counts all of the age.
+
+    In whole seconds, so that the last one of a retention may be cut short, and is never exceeded.
+    """
+    if retention is None or fresh.lifetime <= retention:
+        return fresh
+    most = int(corrected_initial_age(meta)) + retention
+    return fresh if fresh.lifetime <= most else Freshness(most, explicit=fresh.explicit, reason=RULE_RETENTION)
 
 
 def unshared(meta: StoredMeta) -> bool:

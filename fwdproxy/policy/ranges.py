@@ -169,8 +169,11 @@ def _coalesced(spans: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def combinable(head: ResponseHead) -> bool:
-    """Whether parts of the 200 with ``head`` may be stored, to be combined with others: it has a strong entity tag."""
-    return head.status == 200 and _strong_tag(head.headers) is not None
+    """Whether parts of the 200 with ``head`` may be stored, to be combined with others: it has a strong entity tag.
+
+    Not where a digest of the whole is stated (RFC 9530 §3): parts that are put together at each use are never verified.
+    """
+    return head.status == 200 and _strong_tag(head.headers) is not None and b"repr-digest" not in head.headers
 
 
 def received(response: ResponseHead) -> Received | None:

@@ -9,12 +9,11 @@ from fwdproxy.fields.cache_control import MAX_DELTA, CacheControl
 from fwdproxy.messages import RequestHead, StoredResponse
 from fwdproxy.policy import controls, keys, stale, validation
 from fwdproxy.policy.decisions import Decision, Forward, PolicySettings, Reason, Refuse, Serve, Validate
-from fwdproxy.policy.freshness import Freshness, current_age, freshness, unshared
+from fwdproxy.policy.freshness import RULE_RETENTION, Freshness, current_age, freshness, unshared
 from fwdproxy.policy.rules import NO_RULE, Rule
 from fwdproxy.policy.storing import (
     REQUEST_CONTENT,
     RULE_BYPASS,
-    RULE_RETENTION,
     RULE_SHARE_AUTHORIZED,
     allows_authorized,
     has_content,

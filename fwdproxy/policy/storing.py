@@ -13,7 +13,16 @@ from fwdproxy.fields.etags import parse_etag
 from fwdproxy.messages import Headers, RequestHead, ResponseHead, StoredMeta, TargetURI
 from fwdproxy.policy import controls, selection
 from fwdproxy.policy.decisions import PolicySettings, Reason, Storing
-from fwdproxy.policy.freshness import NO_LIFETIME, RULE_NEGATIVE, Freshness, date_value, explicit, lifetime, ruled
+from fwdproxy.policy.freshness import (
+    NO_LIFETIME,
+    RULE_NEGATIVE,
+    RULE_RETENTION,
+    Freshness,
+    date_value,
+    explicit,
+    lifetime,
+    ruled,
+)
 from fwdproxy.policy.invalidation import resolve
 from fwdproxy.policy.rules import NO_RULE, Rule
 
@@ -65,7 +74,6 @@ RULE_BYPASS: Final = Reason("rule-bypass", "RFC 9111 §2", "your rule passes the
 RULE_SHARE_AUTHORIZED: Final = Reason(
     "rule-share-authorized", "RFC 9111 §3.5", "your rule shares what a request with credentials brought"
 )
-RULE_RETENTION: Final = Reason("rule-retention", "RFC 9111 §4.2", "your rule keeps nothing for that long")
 
 
 def decide(

@@ -21,7 +21,7 @@ from tests.origin.scripted import Peer, origin
 AUTH: Field = (b"Authorization", b"Basic YTph")
 
 
-@pytest.mark.rfc("9111", "3.5", "authorization")
+@pytest.mark.rfc("9111", "3.5", "not-reused")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_what_an_origin_says_to_one_with_credentials_freshens_nothing_for_others(
     bench: Bench, method: str

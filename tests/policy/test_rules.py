@@ -340,7 +340,8 @@ def told(decision: Decision) -> str:
             "fresh rule-ignore-reload",
         ),
         # Retention counts from when it was received.
-        (Rule(retention=30), "max-age=60", [], 30, "fresh max-age"),
+        (Rule(retention=30), "max-age=60", [], 29.9, "fresh max-age"),
+        (Rule(retention=30), "max-age=60", [], 30, "validate rule-retention"),
         (Rule(retention=30), "max-age=60", [], 30.1, "forward rule-retention"),
         (Rule(retention=90), "max-age=60", [], 61, "validate stale"),
         (Rule(retention=30), "max-age=60", ["Cache-Control: only-if-cached"], 31, "refuse only-if-cached"),
@@ -461,6 +462,36 @@ def test_after_a_validation_the_ttl_is_that_of_the_rule() -> None:
     found = stored("Cache-Control: max-age=60", TAG, DATE)
     assert reuse.serve_validated(found, get(), now=NOW + 1, rule=Rule(min_lifetime=100)).ttl == 99
     assert reuse.serve_validated(found, get(), now=NOW + 1, rule=Rule(max_lifetime=10)).ttl == 9
+    assert reuse.serve_validated(found, get(), now=NOW + 1, rule=Rule(retention=10)).ttl == 9
+
+
+@pytest.mark.parametrize(
+    ("rule", "lines", "delay", "lifetime", "code"),
+    [
+        (Rule(retention=30), ["Cache-Control: max-age=60"], 0.0, 30, "rule-retention"),
+        (Rule(retention=60), ["Cache-Control: max-age=60"], 0.0, 60, "max-age"),
+        (Rule(retention=90), ["Cache-Control: max-age=60"], 0.0, 60, "max-age"),
+        # It counts from the arrival: what was old then is used for as long.
+        (Rule(retention=30), ["Cache-Control: max-age=60", "Age: 20"], 0.0, 50, "rule-retention"),
+        (Rule(retention=30), ["Cache-Control: max-age=60", "Age: 40"], 0.0, 60, "max-age"),
+        (Rule(retention=30), ["Cache-Control: max-age=60"], 1.9, 31, "rule-retention"),
+        (Rule(retention=30, min_lifetime=100), ["Cache-Control: max-age=60"], 0.0, 30, "rule-retention"),
+        (Rule(retention=30, max_lifetime=20), ["Cache-Control: max-age=60"], 0.0, 20, "rule-max-lifetime"),
+    ],
+)
+def test_nothing_is_fresh_beyond_its_retention(
+    rule: Rule, lines: list[str], delay: float, lifetime: int, code: str
+) -> None:
+    fresh = freshness(meta(DATE, *lines, delay=delay), rule)
+    assert (fresh.lifetime, fresh.reason.code) == (lifetime, code)
+
+
+def test_a_ttl_ends_with_the_retention() -> None:
+    found = stored("Cache-Control: max-age=3600", "Age: 100", DATE)
+    for later, ttl in ((0, 3), (2.9, 1)):
+        decision = decide(found, Rule(retention=3), later=later)
+        assert isinstance(decision, Serve)
+        assert decision.ttl == ttl
 
 
 @pytest.mark.parametrize(
