@@ -15,6 +15,7 @@ from fwdproxy.commands.reach import Doer, settings_of, work
 from fwdproxy.control import urls
 from fwdproxy.control.messages import Explain
 from fwdproxy.errors import FwdProxyError
+from fwdproxy.policy.keying import Recipe
 
 app = typer.Typer(
     name="fwdproxy",
@@ -88,7 +89,7 @@ def run(
 ) -> None:
     """Run the proxy until Ctrl-C or SIGTERM."""
     flags = {key: context.params[key.replace(".", "_")] for key in _SETTINGS}
-    settings = config.load(config_file, flags)
+    settings = config.load(config_file, flags, check_recipe=Recipe.build)
     # Here, since it brings mitmproxy along, and a wrong flag or --help shouldn't wait for that.
     from fwdproxy.serve import run as serve  # noqa: PLC0415
 
@@ -107,12 +108,18 @@ def explain_url(
     """Fetch a URL through the running proxy and say why the answer is a hit, a miss or uncacheable."""
     command = Explain(url=url, fields=urls.fields_of(header or ()), dry_run=dry_run)
 
+    settings = settings_of(config_file, data_dir)
+
     async def job(doers: list[Doer]) -> int:
-        told = await explain.explain(doers[0], command)
+        if dry_run and (config_file is not None or not doers):
+            # Whoever names a file tries that file: a running proxy knows only the one that it was started with.
+            told = await explain.tried(doers[0] if doers else None, settings, command)
+        else:
+            told = await explain.explain(doers[0], command)
         typer.echo(output.json(told) if as_json else explain.text(told, dry_run=dry_run))
         return 0
 
-    raise typer.Exit(work(settings_of(config_file, data_dir), job, fetches=not dry_run))
+    raise typer.Exit(work(settings, job, fetches=not dry_run, needs_cache=not dry_run))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from fwdproxy import __version__, cli
 from fwdproxy.config import SETTINGS
 
 
-def fwdproxy(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def fwdproxy(*arguments: str | bytes, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fwdproxy", *arguments],
         cwd=cwd,
@@ -71,10 +71,12 @@ def test_an_unknown_flag_is_named_with_the_one_that_was_meant() -> None:
         (["--allow-client", "10.0.0.0/8", "--allow-client", "me"], '--allow-client = "me" is not a network'),
         (["--config", "nowhere.toml"], "nowhere.toml: can't be read (No such file or directory)"),
         (["--config", "wrong.toml"], "wrong.toml: cache.sizes is not a setting; did you mean cache.size?"),
+        (["--config", "recipe.toml"], "recipe.toml: recipe 1: the pattern '(' of a recipe can't be used"),
     ],
 )
 def test_a_fault_of_configuration_is_one_line(tmp_path: Path, arguments: list[str], complaint: str) -> None:
     (tmp_path / "wrong.toml").write_text('[cache]\nsizes = "1GB"\n')
+    (tmp_path / "recipe.toml").write_text("[[recipes]]\npattern = '('\nkey = 'https://a.internal/'\n")
     assert one_line(fwdproxy("run", *arguments, cwd=tmp_path)).startswith(complaint)
 
 
@@ -123,10 +125,15 @@ def test_no_error_reaches_a_user_as_a_traceback(monkeypatch: pytest.MonkeyPatch,
         ),
         (["explain", "https://a.example/"], "no proxy runs on the data folder {data}, and only a running one fetches;"),
         (["explain", "https://a.example/", "-H", "x"], "'x' is not a header field; write 'Name: value'"),
+        (["cache", "stats", "--config", "recipe.toml"], "recipe.toml: recipe 1: the pattern '(' of a recipe can't be"),
+        (["cache", "show", b"http://a.example/\xff"], "there is no cache in {data}/cache"),
+        (["explain", "--dry-run", b"http://a.example/\xff"], "'http://a.example/\\udcff' is not UTF-8 text; write"),
+        (["explain", "--dry-run", "https://a.example/", "-H", b"A: \xff"], "'A: \\udcff' is not a header field;"),
         (["cache", "ls", "--config", "nowhere.toml"], "nowhere.toml: can't be read (No such file or directory)"),
     ],
 )
-def test_a_fault_of_a_command_is_one_line(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+def test_a_fault_of_a_command_is_one_line(tmp_path: Path, arguments: list[str | bytes], complaint: str) -> None:
+    (tmp_path / "recipe.toml").write_text("[[recipes]]\npattern = '('\nkey = 'https://a.internal/'\n")
     done = fwdproxy(*arguments, "--data-dir", str(tmp_path), cwd=tmp_path)
     assert one_line(done).startswith(complaint.format(data=tmp_path))
 
@@ -134,6 +141,25 @@ def test_a_fault_of_a_command_is_one_line(tmp_path: Path, arguments: list[str], 
 def test_a_command_makes_no_folders(tmp_path: Path) -> None:
     fwdproxy("cache", "ls", "--data-dir", str(tmp_path / "data"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_is_tried_without_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        "[[recipes]]\npattern = 'https://mirror\\d\\.example/(.*)'\nkey = 'https://mirrors.internal/\\1'\n"
+        "[[rules]]\nhost = ['.example']\nmax_lifetime = '5m'\n"
+    )
+    url, data = "https://mirror7.example/a", str(tmp_path / "data")
+    done = fwdproxy("explain", "--dry-run", "--config", "c.toml", "--data-dir", data, url, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "https://mirror7.example/a",
+        "  key           https://mirrors.internal/a",
+        r"                because of the recipe for https://mirror\d\.example/(.*)",
+        "  your rules    max_lifetime: fresh for at most 5m",
+        "  stored before nothing",
+    ]
+    assert "key           https://mirror7.example/a" in fwdproxy("explain", "--dry-run", "--data-dir", data, url).stdout
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_settings_of_a_proxy_for_others_serve_its_commands_too(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -418,6 +419,25 @@ def test_options_win_over_the_file_that_one_of_them_names(tmp_path: Path) -> Non
     assert (settings.cache.size, settings.cache.grace) == (Size(2 * 10**9), Duration(5))
     assert settings.data_dir == tmp_path / "data"
     assert len(settings.rules) == 2
+
+
+def test_a_recipe_that_cannot_be_used_is_named_with_its_file(tmp_path: Path) -> None:
+    """What makes a recipe is known above the configuration; whoever loads one hands it down."""
+    tried = []
+
+    def check(pattern: str, key: str) -> None:
+        tried.append((pattern, key))
+        if pattern == "(":
+            raise ConfigError("the pattern '(' can't be used; write another")
+
+    file = tmp_path / "c.toml"
+    file.write_text("[[recipes]]\npattern = 'a'\nkey = 'b'\n[[recipes]]\npattern = '('\nkey = 'c'\n")
+    complaint = f"^{re.escape(str(file))}: recipe 2: the pattern '\\(' can't be used; write another$"
+    with pytest.raises(ConfigError, match=complaint):
+        config.load(file, check_recipe=check)
+    with pytest.raises(ConfigError, match=complaint):
+        config.from_options({"fwd_config": str(file)}, check_recipe=check)
+    assert tried == [("a", "b"), ("(", "c")] * 2
 
 
 @pytest.mark.parametrize(

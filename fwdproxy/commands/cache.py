@@ -11,16 +11,17 @@ from typing import Annotated, Final
 import typer
 
 from fwdproxy.commands import output, show
-from fwdproxy.commands.reach import Doer, each, settings_of, work
+from fwdproxy.commands.reach import Doer, each, every, holders, settings_of, stored, work
 from fwdproxy.commands.warm import warm as warm_all
 from fwdproxy.control import urls
 from fwdproxy.control.messages import (
+    IN_MEMORY,
     Checked,
-    Entry,
     Ls,
     Progress,
     Purge,
     Purged,
+    Remark,
     Show,
     Statistics,
     Stats,
@@ -82,8 +83,11 @@ def purge(
     command = Purge(kind=kind, value=value, origin=origin or "")
 
     async def job(doers: list[Doer]) -> int:
-        for what in await _purge(doers, command):
+        purged, faults = await _purge(doers, command)
+        for what in purged:
             typer.echo(f"purged: {output.printable(what)}")
+        for fault in faults:
+            raise fault
         return 0
 
     raise typer.Exit(work(settings_of(config_file, data_dir), job))
@@ -99,12 +103,15 @@ def forget(
     """Forget all that is stored of a host, and make sure that nothing is left."""
 
     async def job(doers: list[Doer]) -> int:
-        count, _ = await _count(doers[0], host)
+        asked = await holders(doers)
+        count, _ = await _count(asked, host)
         if count and not yes and sys.stdin.isatty():
             typer.confirm(f"Forget {count} stored responses of {host}?", abort=True)
-        await _purge(doers, Purge(kind="host", value=host))
+        _, faults = await _purge(doers, Purge(kind="host", value=host))
+        for fault in faults:
+            raise fault
         until = time.monotonic() + DELETION_PATIENCE
-        while any(left := await _count(doers[0], host)) and time.monotonic() < until:
+        while any(left := await _count(asked, host)) and time.monotonic() < until:
             if left[0]:
                 raise FwdProxyError(f"{left[0]} responses of {host} came just now; try again")
             await asyncio.sleep(0.2)
@@ -115,20 +122,21 @@ def forget(
     raise typer.Exit(work(settings_of(config_file, data_dir), job))
 
 
-async def _purge(doers: list[Doer], command: Purge) -> list[str]:
-    """In every process: what one stores in memory, no other reaches."""
-    said: dict[str, None] = {}
-    for doer in doers:
-        async for event in each(doer, command):
-            if isinstance(event, Purged):
-                said[f"{event.kind} {event.value}".strip()] = None
-    return list(said)
+async def _purge(doers: list[Doer], command: Purge) -> tuple[list[str], list[FwdProxyError]]:
+    """In every process: what one stores in memory, no other reaches. What was purged, and the faults of those that
+    don't answer. Raises FwdProxyError where none does.
+    """
+    told, faults = await every(doers, command)
+    events = [event for _, events in told for event in events]
+    for remark in dict.fromkeys(event.text for event in events if isinstance(event, Remark)):
+        typer.echo(output.printable(remark), err=True)
+    purged = [f"{event.kind} {event.value}".strip() for event in events if isinstance(event, Purged)]
+    return list(dict.fromkeys(purged)), faults
 
 
-async def _count(doer: Doer, host: str) -> tuple[int, int]:
+async def _count(doers: list[Doer], host: str) -> tuple[int, int]:
     """How many responses of ``host`` can be used, and how many can't and only wait to be deleted."""
-    found = [event async for event in each(doer, Ls(host=host, limit=ALL))]
-    outdated = [event.outdated for event in found if isinstance(event, Entry)]
+    outdated = [entry.outdated async for entry in stored(doers, Ls(host=host, limit=ALL))]
     return outdated.count(False), outdated.count(True)
 
 
@@ -137,18 +145,22 @@ def stats(as_json: AsJson = False, config_file: ConfigFile = None, data_dir: Dat
     """Say how full the cache is."""
 
     async def job(doers: list[Doer]) -> int:
-        async for event in each(doers[0], Stats()):
-            if not isinstance(event, Statistics):
-                continue
-            if as_json:
-                typer.echo(output.json(event))
-            else:
-                share = event.bytes / event.limit if event.limit else 0
-                typer.echo(f"{event.objects} responses in {event.folder}")
-                typer.echo(f"{output.size(event.bytes)} of {output.size(event.limit)} used ({share:.0%})")
+        for doer in await holders(doers):
+            async for event in each(doer, Stats()):
+                if isinstance(event, Statistics):
+                    typer.echo(output.json(event) if as_json else "\n".join(_filled(event)))
         return 0
 
     raise typer.Exit(work(settings_of(config_file, data_dir), job))
+
+
+def _filled(by: Statistics) -> tuple[str, str]:
+    beside = " and in memory" if by.memory and by.folder != IN_MEMORY else ""
+    share = by.bytes / by.limit if by.limit else 0
+    return (
+        f"{by.objects} responses in {by.folder}{beside}",
+        f"{output.size(by.bytes)} of {output.size(by.limit)} used ({share:.0%})",
+    )
 
 
 @app.command()
@@ -165,12 +177,12 @@ def ls(
 
     async def job(doers: list[Doer]) -> int:
         shown = 0
-        async for event in each(doers[0], Ls(host=host, prefix=prefix, limit=limit + 1)):
-            if isinstance(event, Entry) and shown < limit:
-                shown += 1
-                typer.echo(output.json(event) if as_json else show.in_list(event, long=long))
-            elif isinstance(event, Entry):
+        async for entry in stored(await holders(doers), Ls(host=host, prefix=prefix, limit=limit + 1)):
+            if shown == limit:
                 typer.echo(f"there are more than these {limit}; --limit shows more", err=True)
+                break
+            shown += 1
+            typer.echo(output.json(entry) if as_json else show.in_list(entry, long=long))
         return 0
 
     raise typer.Exit(work(settings_of(config_file, data_dir), job))
@@ -187,10 +199,9 @@ def show_url(
 
     async def job(doers: list[Doer]) -> int:
         found = False
-        async for event in each(doers[0], Show(url=url)):
-            if isinstance(event, Entry):
-                found = found or not event.outdated
-                typer.echo(output.json(event) if as_json else "\n".join(show.whole(event)))
+        async for entry in stored(await holders(doers), Show(url=url)):
+            found = found or not entry.outdated
+            typer.echo(output.json(entry) if as_json else "\n".join(show.whole(entry)))
         if not found:
             typer.echo(f"nothing that can be used is stored for {url}", err=True)
         return 0 if found else 1
@@ -203,17 +214,20 @@ def verify(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Read every stored response, and remove what is broken."""
 
     async def job(doers: list[Doer]) -> int:
-        found = Checked(checked=0, bytes=0)
+        found: list[Checked] = []
         with output.progress("verifying") as showing:
-            async for event in each(doers[0], Verify()):
-                if isinstance(event, Progress):
-                    showing.advance(event.done, event.total)
-                elif isinstance(event, Checked):
-                    found = event
-        for url in found.removed:
+            for doer in await holders(doers):
+                async for event in each(doer, Verify()):
+                    if isinstance(event, Progress):
+                        showing.advance(event.done, event.total)
+                    elif isinstance(event, Checked):
+                        found.append(event)
+        removed = [url for checked in found for url in checked.removed]
+        for url in removed:
             typer.echo(f"removed: {output.printable(url)}")
-        broken = f"{len(found.removed)} broken and removed" if found.removed else "none broken"
-        typer.echo(f"{found.checked} responses, {output.size(found.bytes)}: {broken}")
+        broken = f"{len(removed)} broken and removed" if removed else "none broken"
+        read = output.size(sum(checked.bytes for checked in found))
+        typer.echo(f"{sum(checked.checked for checked in found)} responses, {read}: {broken}")
         return 0
 
     raise typer.Exit(work(settings_of(config_file, data_dir), job))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from fwdproxy.commands import output
 from fwdproxy.commands.reach import Doer, each
 from fwdproxy.commands.show import one_line
+from fwdproxy.config import Settings
 from fwdproxy.control import wording
 from fwdproxy.control.messages import Explain, Explanation, Why
 from fwdproxy.errors import FwdProxyError
@@ -27,6 +29,13 @@ async def explain(proxy: Doer, command: Explain) -> Explanation:
         if isinstance(event, Explanation):
             return event
     raise FwdProxyError("the proxy gave no explanation; is it another version?")
+
+
+async def tried(doer: Doer | None, settings: Settings, command: Explain) -> Explanation:
+    """What ``settings`` would make of the request, with what ``doer`` has stored. Raises FwdProxyError."""
+    from fwdproxy.control import trying  # noqa: PLC0415  # brings the exchange along, which others don't need
+
+    return await trying.plan(settings, command, None if doer is None else partial(explain, doer))
 
 
 def text(explanation: Explanation, *, dry_run: bool) -> str:
@@ -57,7 +66,7 @@ def _after(explanation: Explanation) -> Iterator[tuple[str, str]]:
     if explanation.why is not None:
         # What was asked of the origin, and failed, mends nothing.
         failed = explanation.fault not in ("", explanation.why.code)
-        yield "because", _said(explanation.why, advise=explanation.source != "cache" and not failed)
+        yield "because", _said(explanation.why, advise=not failed)
     if explanation.kept:
         yield "stored now", "yes"
     elif explanation.kept_why is not None:

@@ -5,8 +5,10 @@ All of it comes from elsewhere: sizes and numbers are bounded, and XML may not d
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Final
 from xml.parsers import expat
 
@@ -47,15 +49,15 @@ def _unpacked(data: bytes, name: str) -> bytes:
         raise FwdProxyError(f"{name} is larger than {LARGEST // 1024**2} MiB; split it")
     if not data.startswith(_GZIP):
         return data
-    unpack = zlib.decompressobj(wbits=31)
     try:
-        text = unpack.decompress(data, LARGEST + 1)
-    except zlib.error:
+        with gzip.GzipFile(fileobj=BytesIO(data)) as packed:  # of one member or several, as "cat a.gz b.gz" makes them
+            text = packed.read(LARGEST + 1)
+    except EOFError:
+        raise FwdProxyError(f"{name} is not whole: its gzip compression ends early") from None
+    except (gzip.BadGzipFile, zlib.error):
         raise FwdProxyError(f"{name} is not whole: its gzip compression is broken") from None
     if len(text) > LARGEST:
         raise FwdProxyError(f"{name} is larger than {LARGEST // 1024**2} MiB when unpacked; split it")
-    if not unpack.eof:
-        raise FwdProxyError(f"{name} is not whole: its gzip compression ends early")
     return text
 
 
@@ -120,4 +122,7 @@ def _sitemap(text: bytes, name: str) -> Listing:
     except expat.ExpatError as error:
         what = expat.ErrorString(error.code)
         raise FwdProxyError(f"{name} is not well-formed XML ({what} in line {error.lineno})") from None
+    except (LookupError, ValueError):
+        # Python's table for an encoding that expat doesn't know: there is none, or it has more than one byte a letter.
+        raise FwdProxyError(f"{name} is XML in an encoding that can't be read; write it in UTF-8") from None
     return handlers.listing

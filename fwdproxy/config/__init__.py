@@ -7,7 +7,7 @@ later takes the place of the earlier one. Relative paths in a file start at its 
 Every fault raises ConfigError with one line that names place, value and remedy.
 
 - `schema`: the settings, their types and defaults. `loading`: from the sources to `Settings`.
-- `rules`: what is checked of ``[[rules]]``. `complaints`: the words for what is wrong.
+- `rules`: what is checked of ``[[rules]]`` and ``[[recipes]]``. `complaints`: the words for what is wrong.
 """
 
 from fwdproxy.config.loading import FILE_OPTION, from_options, load

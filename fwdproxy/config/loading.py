@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from fwdproxy.config.complaints import Layer, explain
-from fwdproxy.config.rules import check_rules
+from fwdproxy.config.rules import check_recipes, check_rules
 from fwdproxy.config.schema import SETTINGS, Settings
 from fwdproxy.errors import ConfigError
 from fwdproxy.values import open_file, parse_path
@@ -21,7 +21,17 @@ FILE_OPTION: Final = "fwd_config"
 """mitmproxy's option for the TOML file."""
 
 
-def load(file: Path | None = None, flags: Mapping[str, object] | None = None, *, listens: bool = True) -> Settings:
+CheckRecipe = Callable[[str, str], object]
+"""Raises ConfigError for a pattern and a key that make no recipe: `policy.keying.Recipe.build`, which knows."""
+
+
+def load(
+    file: Path | None = None,
+    flags: Mapping[str, object] | None = None,
+    *,
+    listens: bool = True,
+    check_recipe: CheckRecipe | None = None,
+) -> Settings:
     """Defaults, then the TOML ``file``, then ``flags`` by setting key (``cache.size``; None and () are not given).
 
     Raises ConfigError, also when the proxy would listen beyond loopback without `allow_client`. ``listens``: whether
@@ -30,7 +40,7 @@ def load(file: Path | None = None, flags: Mapping[str, object] | None = None, *,
     layers = [] if file is None else [_file_layer(file, "--config")]
     if flags:
         layers.append(Layer(_nested(flags), Path.cwd(), lambda key: "--" + re.sub(r"[._]", "-", key)))
-    settings = _combine(layers)
+    settings = _combine(layers, check_recipe)
     if listens and not settings.listen.loopback and not settings.allow_client:
         raise ConfigError(
             f"listen = {settings.listen} lets other machines connect, and none is allowed; say which with "
@@ -39,7 +49,7 @@ def load(file: Path | None = None, flags: Mapping[str, object] | None = None, *,
     return settings
 
 
-def from_options(options: Mapping[str, object]) -> Settings:
+def from_options(options: Mapping[str, object], *, check_recipe: CheckRecipe | None = None) -> Settings:
     """Settings from mitmproxy's options: those named ``fwd_…``; None and () are not given. Raises ConfigError.
 
     ``fwd_config`` names a TOML file, over which the other options win.
@@ -54,7 +64,7 @@ def from_options(options: Mapping[str, object]) -> Settings:
         except ValueError as error:
             raise ConfigError(f"{FILE_OPTION} = {file!r} {error}") from None
         layers.insert(0, _file_layer(path, FILE_OPTION))
-    return _combine(layers)
+    return _combine(layers, check_recipe)
 
 
 def _file_layer(file: Path, named_by: str) -> Layer:
@@ -91,11 +101,13 @@ def _nested(flat: Mapping[str, object]) -> dict[str, Any]:
     return nested
 
 
-def _combine(layers: Sequence[Layer]) -> Settings:
+def _combine(layers: Sequence[Layer], check_recipe: CheckRecipe | None) -> Settings:
     settings = Settings()
     for layer in layers:
         above = _convert(layer)
         check_rules(above, layer)
+        if check_recipe is not None:
+            check_recipes(above, layer, check_recipe)
         settings = _overlay(settings, above, layer.raw)
     if not any("certs" in layer.raw for layer in layers):
         settings = msgspec.structs.replace(settings, certs=settings.data_dir / "certs")

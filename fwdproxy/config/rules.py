@@ -1,13 +1,13 @@
-"""What is checked of the file's ``[[rules]]`` beyond the form of each value.
+"""What is checked of the file's ``[[rules]]`` and ``[[recipes]]`` beyond the form of each value.
 
-A rule that does nothing, or can't do what it says, is refused: its writer meant something else. (What a recipe must be
-like is known to `policy.keying`, which makes recipes of the file's.)
+A rule that does nothing, or can't do what it says, is refused: its writer meant something else. What a recipe must be
+like is known to `policy.keying`, which stands above; whoever loads a configuration hands its check down.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +30,15 @@ def check_rules(settings: Settings, layer: Layer) -> None:
     for index, rule in enumerate(settings.rules):
         for fault in _faults_of_rule(rule, layer.raw["rules"][index]):
             raise ConfigError(layer.spell(f"{numbered('rules', index)}: {fault}"))
+
+
+def check_recipes(settings: Settings, layer: Layer, check: Callable[[str, str], object]) -> None:
+    """Raises ConfigError for the first recipe whose pattern and key ``check`` raises one for, and names its place."""
+    for index, recipe in enumerate(settings.recipes):
+        try:
+            check(recipe.pattern, recipe.key)
+        except ConfigError as error:
+            raise ConfigError(layer.spell(f"{numbered('recipes', index)}: {error}")) from None
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from fwdproxy.config import Settings
 from fwdproxy.control import chosen, urls
 from fwdproxy.control.describe import Describer
 from fwdproxy.control.messages import (
+    IN_MEMORY,
     Checked,
     Command,
     Done,
@@ -22,6 +23,7 @@ from fwdproxy.control.messages import (
     Progress,
     Purge,
     Purged,
+    Remark,
     Show,
     Statistics,
     Stats,
@@ -97,15 +99,22 @@ class Admin:
         for rule in urls.purge_rules(command.kind, command.value, command.origin, keyed):
             await self._store.purge(rule)
             yield Purged(kind=rule.kind, value=rule.value)
+        if command.kind in ("prefix", "host", "group") and self._settings.recipes:
+            keys = ", ".join(dict.fromkeys(recipe.key for recipe in self._settings.recipes))
+            yield Remark(
+                text=f"a purge by {command.kind} goes by the URIs that responses are kept under, and your recipes make "
+                f"these others than were asked for: {keys}; purge by their hosts, too, if you mean what lies there"
+            )
 
     async def _statistics(self) -> AsyncGenerator[Event]:
         stats = self._store.stats()
-        where = "memory" if self._settings.cache.memory else str(self._settings.cache_dir)
+        in_memory = self._settings.cache.memory
         yield Statistics(
             objects=stats.objects,
             bytes=stats.bytes,
             limit=int(self._limit or stats.limit),
-            folder=where,
+            folder=IN_MEMORY if in_memory else str(self._settings.cache_dir),
+            memory=in_memory or any(rule.memory for rule in self._settings.rules),
         )
 
     async def _show(self, command: Show) -> AsyncGenerator[Event]:
@@ -131,7 +140,7 @@ class Admin:
             after: bytes | None = b""
             while after is not None:
                 page = await self._store.browse(prefix=uri, after=after)
-                found += [self._describe.entry(each, whole=True) for each in page.items if each.key.uri == uri]
+                found += [self._describe.entry(each, target) for each in page.items if each.key.uri == uri]
                 after = page.next
         return found
 
@@ -154,8 +163,8 @@ class Admin:
         headers = urls.headers_of(command.fields)
         key = await self._keys.of_target(target)
         stored = tuple(await self._stored(target))
-        plan = self._describe.plan(target, key, self._keys.why(target), stored)
+        plan = self._describe.plan(target, key.uri, self._keys.why(target), stored)
         if command.dry_run:
             yield plan
         else:
-            yield self._describe.answered(plan, await self._running().visit(target, headers))
+            yield self._describe.answered(plan, target, await self._running().visit(target, headers))

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from fwdproxy import __version__
-from fwdproxy.control import sockets
+from fwdproxy.control import sockets, urls
 from fwdproxy.control.messages import LONGEST_EVENT, Command, Done, Event, Failure, Hello
 from fwdproxy.errors import FwdProxyError
 
@@ -30,13 +30,17 @@ class Running:
 
     async def do(self, command: Command) -> AsyncGenerator[Event]:
         """The events that answer ``command``, the last one `Done`. Raises FwdProxyError with the proxy's own words."""
+        try:
+            line = _encode(command) + b"\n"
+        except UnicodeEncodeError as error:
+            raise FwdProxyError(urls.not_text(error.object)) from None
         connection = sockets.connect(self._path)
         if connection is None:
             raise FwdProxyError("the proxy stopped meanwhile; try again")
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LONGEST_EVENT)
         try:
             await self._greet(reader)
-            writer.write(_encode(command) + b"\n")
+            writer.write(line)
             while True:
                 event = await _next(reader)
                 if isinstance(event, Failure):
@@ -75,8 +79,13 @@ def running(folder: Path) -> list[Running]:
     """The proxies that run on the data folder with the control folder ``folder``, the newest first."""
     alive = []
     for path in sockets.found(folder):
-        connection = sockets.connect(path)
-        if connection is not None:
+        try:
+            connection = sockets.connect(path)
+        except FwdProxyError:
+            pass  # it lives, and whoever asks it will hear what is wrong
+        else:
+            if connection is None:
+                continue
             connection.close()
-            alive.append(Running(path))
+        alive.append(Running(path))
     return alive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,9 @@ from fwdproxy.policy.freshness import current_age, freshness
 from fwdproxy.policy.rules import NO_RULE, Rule, Rules
 from fwdproxy.store.base import Listed
 
+BY_ORIGIN: Final = "the No-Vary-Search that its origin sent"
+"""What makes a key another than the target URI, where the user has not."""
+
 
 class Describer:
     """Describes by the user's ``rules`` and at the time of ``clock``, which gives Unix seconds."""
@@ -26,10 +30,13 @@ class Describer:
         self._rules = rules
         self._clock = clock
 
-    def entry(self, listed: Listed, *, whole: bool = False) -> Entry:
-        """One stored response; ``whole``: with its fields."""
+    def entry(self, listed: Listed, target: TargetURI | None = None) -> Entry:
+        """One stored response; with its fields as what a request for ``target`` finds, where that is known.
+
+        Rules go by what is asked for. Where that isn't known, the URI of the key has to do, though a recipe made it.
+        """
         meta, now = listed.meta, self._clock()
-        rule = self._rule_of_key(listed.key, meta)
+        rule = self._rule_of_key(listed.key, meta) if target is None else self._rule_of(target, meta.head.headers)
         fresh = freshness(meta, rule)
         part = None
         if listed.part is not None:
@@ -56,28 +63,33 @@ class Describer:
                 (name.decode("latin-1"), None if value is None else value.decode("latin-1"))
                 for name, value in meta.nominated
             ),
-            fields=_fields(meta.head.headers) if whole else (),
+            fields=() if target is None else _fields(meta.head.headers),
         )
 
-    def plan(self, target: TargetURI, key: CacheKey, keyed_by: str, stored: tuple[Entry, ...]) -> Explanation:
-        """What is known of a request before it is made."""
+    def plan(self, target: TargetURI, key: str, keyed_by: str, stored: tuple[Entry, ...]) -> Explanation:
+        """What is known of a request before it is made; ``key`` is the URI of its key."""
+        # A rule may be for a type, which only a response has.
+        media = next((entry.type.encode("latin-1") for entry in stored if not entry.outdated), None)
         return Explanation(
             url=str(target),
-            key=key.uri,
-            keyed_by=keyed_by,
-            rule=wording.effects(self._rules.of(target, None)),
+            key=key,
+            keyed_by=_keyed_by(str(target), key, keyed_by),
+            rule=wording.effects(self._rules.of(target, media)),
             stored=stored,
         )
 
-    def answered(self, plan: Explanation, answer: Answer) -> Explanation:
+    def answered(self, plan: Explanation, target: TargetURI, answer: Answer) -> Explanation:
         """The same with what its answer told."""
         explained, said = answer.explained, said_of(answer)
         lines = answer.head.headers.get_all(b"cache-status")
+        key = "" if explained.key is None else explained.key.uri
+        # The type of a page of the proxy's own, or of a 304 that has none, tells nothing.
+        typed = _source(said) != "proxy" and b"content-type" in answer.head.headers
         return msgspec.structs.replace(
             plan,
-            key="" if explained.key is None else explained.key.uri,
-            keyed_by=explained.keyed_by,
-            rule=wording.effects(explained.rule),
+            key=key,
+            keyed_by=_keyed_by(plan.url, key, explained.keyed_by),
+            rule=wording.effects(self._rule_of(target, answer.head.headers) if typed else explained.rule),
             status=answer.head.status,
             cache_status=lines[-1].decode("latin-1") if lines else "",
             source=_source(said),
@@ -95,7 +107,15 @@ class Describer:
             target = urls.target_of(key.uri)
         except FwdProxyError:
             return NO_RULE
-        return self._rules.of(target, meta.head.headers.get(b"content-type"))
+        return self._rule_of(target, meta.head.headers)
+
+    def _rule_of(self, target: TargetURI, response: Headers) -> Rule:
+        return self._rules.of(target, response.get(b"content-type"))
+
+
+def _keyed_by(url: str, key: str, why: str) -> str:
+    """What makes the key another than ``url``; ``why``: what of the user's does."""
+    return why if why or key in ("", url) else BY_ORIGIN
 
 
 def _source(said: frozenset[str]) -> str:

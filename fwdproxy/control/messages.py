@@ -19,6 +19,10 @@ LONGEST_EVENT: Final = 4 << 20
 """Bytes of the line that an event takes: the longest heads, escaped."""
 
 
+IN_MEMORY: Final = "memory"
+"""The folder of what lies in memory only."""
+
+
 class _Message(Struct, frozen=True, kw_only=True, tag=str.lower, tag_field="is"):
     """One line."""
 
@@ -26,7 +30,7 @@ class _Message(Struct, frozen=True, kw_only=True, tag=str.lower, tag_field="is")
 class Purge(_Message, frozen=True, kw_only=True):
     """Outdate what is stored: the values of `store.purging.PurgeRule`; for kind "url" the URL as a client has it.
 
-    Answered by `Purged`.
+    Answered by `Purged`, and a `Remark` where something may be left that people mean too.
     """
 
     kind: str
@@ -102,13 +106,23 @@ class Progress(_Message, frozen=True, kw_only=True):
     total: int | None = None
 
 
+class Remark(_Message, frozen=True, kw_only=True):
+    """What people should know beside what was done; ``text`` is one line."""
+
+    text: str
+
+
 class Statistics(_Message, frozen=True, kw_only=True):
-    """``objects`` stored responses take ``bytes`` of the ``limit`` bytes allowed in ``folder`` (or "memory")."""
+    """``objects`` stored responses take ``bytes`` of the ``limit`` bytes allowed in ``folder`` (or `IN_MEMORY`).
+
+    ``memory``: some of them, or all, lie in this process's memory.
+    """
 
     objects: int
     bytes: int
     limit: int
     folder: str
+    memory: bool = False
 
 
 class Entry(_Message, frozen=True, kw_only=True):
@@ -220,4 +234,6 @@ class Failure(_Message, frozen=True, kw_only=True):
     text: str
 
 
-Event = Hello | Purged | Progress | Statistics | Entry | Checked | Fetched | Chunk | Explanation | Done | Failure
+Event = (
+    Hello | Purged | Remark | Progress | Statistics | Entry | Checked | Fetched | Chunk | Explanation | Done | Failure
+)

@@ -14,6 +14,7 @@ from fwdproxy.policy.keys import parse_target
 from fwdproxy.store.purging import PurgeRule
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
+_BEGINNING: Final = re.compile(r"[0-9A-Za-z._-]*")  # of an authority: a port or other letters make it a whole one
 _HOST: Final = re.compile(r"\.?(?:[^\W_]|[-_])+(?:\.(?:[^\W_]|[-_])+)*\.?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -26,6 +27,7 @@ USUAL: Final[Fields] = (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate, b
 
 def target_of(url: str) -> TargetURI:
     """The target URI of a request for ``url``: the fragment left out; letters beyond ASCII, and spaces, encoded."""
+    _require_text(url)
     match = _URL.fullmatch(url.strip())
     if match is None:
         raise FwdProxyError(f"{_shown(url)} is not a URL; write all of it, such as https://example.com/")
@@ -39,6 +41,7 @@ def target_of(url: str) -> TargetURI:
 
 def purge_rules(kind: str, value: str, origin: str, keyed: str = "") -> list[PurgeRule]:
     """The purges that do what people mean by ``kind`` and ``value``. ``keyed``: the key's URI for a URL."""
+    _require_text(value)
     match kind:
         case "url":
             return [
@@ -58,19 +61,29 @@ def purge_rules(kind: str, value: str, origin: str, keyed: str = "") -> list[Pur
 
 
 def prefix_of(text: str) -> str:
-    """The beginning of a key's URI: scheme and host in lower case, as keys have them."""
+    """The beginning of a key's URI, as keys have it. A host without a path may be the beginning of a name, too; with a
+    port it is a whole origin.
+    """
+    _require_text(text)
     match = _URL.fullmatch(text.strip())
     if match is None or match[1].lower() not in ("http", "https"):
         raise FwdProxyError(f"{_shown(text)} is not how a URL begins; write such as https://example.com/images/")
-    return str(target_of(text)) if match[3] else f"{match[1]}://{match[2]}".lower()
+    if not match[3] and _BEGINNING.fullmatch(match[2]):
+        return f"{match[1]}://{match[2]}".lower()
+    whole = str(target_of(text))
+    has_port = ":" in match[2].rpartition("]")[2]
+    return whole if match[3] or has_port else whole.removesuffix("/")
 
 
 def host_of(text: str) -> str:
-    """A host name, or with a dot before it that host and all below it."""
+    """A host as keys have it, or with a dot before it that host and all below it."""
+    _require_text(text)
     host = text.strip()
     if not _HOST.fullmatch(host):
         raise FwdProxyError(f"{_shown(text)} is not a host; write its name, or .example.com for it and all below it")
-    return host.lower().rstrip(".").removeprefix("[").removesuffix("]")
+    name = host.strip(".").removeprefix("[").removesuffix("]")
+    origin = target_of(f"http://[{name}]/" if ":" in name else f"http://{name}/").origin
+    return ("." if host.startswith(".") else "") + origin.host.removeprefix("[").removesuffix("]")
 
 
 def fields_of(lines: Sequence[str]) -> Fields:
@@ -89,6 +102,17 @@ def headers_of(fields: Fields) -> Headers:
     given = {name.lower() for name, _ in fields}
     usual = [(name, value) for name, value in USUAL if name.lower() not in given]
     return Headers((name.encode("latin-1"), value.encode("latin-1")) for name, value in (*fields, *usual))
+
+
+def _require_text(text: str) -> None:
+    """Bytes of an argument that are no UTF-8 come as lone surrogates, of which no URL and no name can be made."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise FwdProxyError(not_text(text))
+
+
+def not_text(text: str) -> str:
+    """What to say of an argument some of whose bytes are no UTF-8."""
+    return f"{_shown(text)} is not UTF-8 text; write it in UTF-8, or in a URL each byte as %XX"
 
 
 def _shown(text: str) -> str:

@@ -14,6 +14,7 @@ from fwdproxy.config import Settings
 from fwdproxy.errors import FwdProxyError
 from fwdproxy.mitm.certs import trust_bundle
 from fwdproxy.mitm.shell import BUFFERED, Shell, installed
+from fwdproxy.policy.keying import Recipe
 
 logger = logging.getLogger("fwdproxy.mitm")
 
@@ -48,7 +49,9 @@ class CacheOptions:
         given = {name: option for name, option in ctx.options.items() if option.value is not optmanager.unset}
         values = {name: option.current() for name, option in given.items() if name.startswith("fwd_")}
         try:
-            settings = config.from_options({name: None if value == "" else value for name, value in values.items()})
+            settings = config.from_options(
+                {name: None if value == "" else value for name, value in values.items()}, check_recipe=Recipe.build
+            )
             shell = installed()
             shell.use(settings)
         except FwdProxyError as error:

@@ -19,6 +19,7 @@ SITEMAP = b"""<?xml version="1.0" encoding="UTF-8"?>
   <url><image:image><image:loc>https://a.example/no.png</image:loc></image:image><loc>https://a.example/x</loc></url>
   <url><loc></loc></url>
 </urlset>"""
+BOTH = ["https://a.example/", "https://b.example/"]
 INDEX = b"""<sitemapindex><sitemap><loc>https://a.example/1.xml.gz</loc></sitemap></sitemapindex>"""
 
 
@@ -43,12 +44,18 @@ INDEX = b"""<sitemapindex><sitemap><loc>https://a.example/1.xml.gz</loc></sitema
         ),
         (INDEX, Listing([], ["https://a.example/1.xml.gz"])),
         (gzip.compress(INDEX), Listing([], ["https://a.example/1.xml.gz"])),
+        (gzip.compress(b"https://a.example/\n") + gzip.compress(b"https://b.example/"), Listing(BOTH)),
+        (gzip.compress(b"https://a.example/\nhttps://b.example/") + bytes(512), Listing(BOTH)),
         (b"<urlset/>", Listing()),
         (b"<urlset><sitemap><loc>https://a.example/</loc></sitemap><loc>x</loc></urlset>", Listing()),
     ],
 )
 def test_what_a_list_names(data: bytes, listing: Listing) -> None:
     assert read_list(data, "list") == listing
+
+
+UNREAD = "list is XML in an encoding that can't be read; write it in UTF-8"
+ODD_CODINGS = ["foo", "shift_jis", "utf-7", "idna", "undefined", "hex"]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +76,9 @@ def test_what_a_list_names(data: bytes, listing: Listing) -> None:
         (b'<!DOCTYPE urlset SYSTEM "file:///etc/passwd"><urlset/>', "list has a document type declaration"),
         (gzip.compress(b"https://a.example/")[:-9], "list is not whole: its gzip compression ends early"),
         (b"\x1f\x8b" + b"\xff" * 20, "list is not whole: its gzip compression is broken"),
+        (gzip.compress(b"https://a.example/") + b"more", "list is not whole: its gzip compression is broken"),
+        (gzip.compress(b"a\n") + gzip.compress(b"b")[:-9], "list is not whole: its gzip compression ends early"),
+        *((f'<?xml version="1.0" encoding="{coding}"?><urlset/>'.encode(), UNREAD) for coding in ODD_CODINGS),
     ],
 )
 def test_what_is_no_list_is_refused_in_one_line(data: bytes, complaint: str) -> None:
@@ -89,6 +99,8 @@ def test_sizes_and_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         read_list(b"a" * 10_001, "list")
     with pytest.raises(FwdProxyError, match="is larger than .* when unpacked"):
         read_list(gzip.compress(b"a" * 10_001), "list")
+    with pytest.raises(FwdProxyError, match="is larger than .* when unpacked"):
+        read_list(gzip.compress(b"a" * 6000) * 2, "list")
     with pytest.raises(FwdProxyError, match="has more than 2 entries"):
         read_list(b"<urlset>" + b"<url><loc>a</loc></url>" * 3 + b"</urlset>", "list")
     with pytest.raises(FwdProxyError, match="has 21 URLs; split it"):

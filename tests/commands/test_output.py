@@ -95,10 +95,20 @@ def test_an_explanation_has_reason_section_and_advice() -> None:
 
 
 def test_a_hit_says_its_reason_once_and_needs_no_advice() -> None:
-    why = Why(code="max-age", section="RFC 9111 §5.2.2.1", text="stated", advice="nothing")
+    why = Why(code="max-age", section="RFC 9111 §5.2.2.1", text="stated")
     told = Explanation(url="u", key="u", status=200, source="cache", why=why, lifetime=60, lifetime_why=why)
     assert explain.text(told, dry_run=False).splitlines()[5:7] == [
         "  because       stated (max-age, RFC 9111 §5.2.2.1)",
+        "  fresh for     1m",
+    ]
+
+
+def test_a_hit_that_could_be_better_says_how() -> None:
+    why = Why(code="heuristic", section="RFC 9111 §4.2.2", text="guessed", advice="send a lifetime")
+    told = Explanation(url="u", key="u", status=200, source="cache", why=why, lifetime=60, lifetime_why=why)
+    assert explain.text(told, dry_run=False).splitlines()[5:8] == [
+        "  because       guessed (heuristic, RFC 9111 §4.2.2)",
+        "                → send a lifetime",
         "  fresh for     1m",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from fwdproxy.control.messages import (
     Progress,
     Purge,
     Purged,
+    Remark,
     Show,
     Statistics,
     Stats,
@@ -103,6 +105,9 @@ async def test_statistics(cache: Cache) -> None:
     [stats] = await events(cache.admin(running=False), Stats())
     assert isinstance(stats, Statistics)
     assert (stats.objects, stats.limit, stats.folder) == (2, 100_000_000, str(cache.folder / "cache"))
+    assert not stats.memory
+    [stats] = await events(cache.admin(rules=(RuleTable(memory=True),)), Stats())
+    assert (stats.folder, stats.memory) == (str(cache.folder / "cache"), True)
     assert stats.bytes > 100_000
 
 
@@ -130,7 +135,7 @@ async def test_purges_hold_at_once(cache: Cache, kind: str, value: str, left: li
 async def test_statistics_of_a_store_in_memory(cache: Cache) -> None:
     chose = Settings(data_dir=cache.folder, cache=CacheTable(memory=True))
     [stats] = await events(Admin(cache.store, None, chose, limit=Size(10**6)), Stats())
-    assert (stats.folder, type(stats.limit)) == ("memory", int)
+    assert (stats.folder, type(stats.limit), stats.memory) == ("memory", int, True)
 
 
 async def test_a_url_is_purged_by_its_key_too(cache: Cache) -> None:
@@ -220,6 +225,55 @@ async def test_what_is_over_its_retention_is_outdated(cache: Cache) -> None:
     short = cache.admin(cache=CacheTable(retention=Timeout(30)))
     assert [entry.outdated for entry in await events(short, Ls())] == [True]
     assert [entry.outdated for entry in await events(cache.admin(), Ls())] == [False]
+
+
+async def test_a_rule_by_type_is_told_of_once_the_type_is_known(cache: Cache) -> None:
+    rules: dict[str, Any] = {"rules": (RuleTable(type=("text/*",), min_lifetime=Duration(172800)),)}
+    effect = ("min_lifetime: fresh for at least 2d",)
+    assert (await explain(cache, "/fresh", dry_run=True, **rules)).rule == ()
+    for _ in range(2):  # from the origin, then from the cache
+        told = await explain(cache, "/fresh", **rules)
+        assert (told.rule, told.lifetime, code(told.lifetime_why)) == (effect, 172800, "rule-min-lifetime")
+    assert (await explain(cache, "/fresh", dry_run=True, **rules)).rule == effect
+    # The proxy's own page is no response that a rule is for.
+    own = await explain(cache, "/other", ("Cache-Control", "only-if-cached"), **rules)
+    assert (own.status, own.rule) == (504, ())
+
+
+async def test_what_is_told_ends_with_the_retention(cache: Cache) -> None:
+    short: dict[str, Any] = {"cache": CacheTable(retention=Timeout(3))}
+    told = await explain(cache, "/fresh", **short)
+    assert (told.lifetime, code(told.lifetime_why)) == (3, "rule-retention")
+    [entry] = await events(cache.admin(**short), Show(url=cache.site.url("/fresh")))
+    assert (entry.lifetime, entry.lifetime_code) == (3, "rule-retention")
+
+
+async def test_rules_go_by_what_is_asked_for_not_by_what_a_recipe_makes_of_it(cache: Cache) -> None:
+    settings: dict[str, Any] = {
+        "recipes": (RecipeTable(pattern=r"http://127\.0\.0\.1:\d+/(fresh)", key=r"http://rec.internal/\1"),),
+        "rules": (
+            RuleTable(host=(HostPattern("rec.internal"),), max_lifetime=Duration(2)),
+            RuleTable(host=(HostPattern("127.0.0.1"),), max_lifetime=Duration(40)),
+        ),
+    }
+    told = await explain(cache, "/fresh", **settings)
+    assert (told.key, told.lifetime) == ("http://rec.internal/fresh", 40)
+    [entry] = await events(cache.admin(**settings), Show(url=cache.site.url("/fresh")))
+    assert (entry.url, entry.lifetime) == ("http://rec.internal/fresh", 40)
+    assert [entry.lifetime for entry in (await explain(cache, "/fresh", dry_run=True, **settings)).stored] == [40]
+
+
+@pytest.mark.parametrize(
+    ("kind", "remarks"), [("host", 1), ("prefix", 1), ("group", 1), ("url", 0), ("tag", 0), ("all", 0)]
+)
+async def test_a_purge_says_what_recipes_keep_from_it(cache: Cache, kind: str, remarks: int) -> None:
+    recipes = (RecipeTable(pattern=r"https://a\.example/(.*)", key=r"https://rec.internal/\1"),)
+    values = {"host": "a.example", "tag": "a", "group": "a", "all": ""}
+    command = Purge(kind=kind, value=values.get(kind, "https://a.example/"), origin="https://a.example")
+    told = [event for event in await events(cache.admin(recipes=recipes), command) if isinstance(event, Remark)]
+    assert len(told) == remarks
+    assert all(r"https://rec.internal/\1" in remark.text for remark in told)
+    assert not any(isinstance(event, Remark) for event in await events(cache.admin(), command))
 
 
 @pytest.mark.parametrize(

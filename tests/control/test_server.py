@@ -145,6 +145,29 @@ async def test_a_proxy_that_hangs_is_told_of(cache: Cache, monkeypatch: pytest.M
         await events(Running(path), Stats())
 
 
+async def test_a_proxy_that_takes_no_more_connections_runs_all_the_same(
+    cache: Cache, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tells all proxies of something has to know of it."""
+    monkeypatch.setattr(sockets, "BACKLOG", 0)
+    monkeypatch.setattr(sockets, "_PATIENCE", 0.05)
+    listener, path = sockets.listen(cache.folder / "control")
+    with listener, contextlib.ExitStack() as waiting:
+        with contextlib.suppress(FwdProxyError):
+            while True:
+                connection = sockets.connect(path)
+                assert connection is not None
+                waiting.enter_context(connection)
+        assert len(running(cache.folder / "control")) == 2
+        with pytest.raises(FwdProxyError, match="can't talk to the proxy behind .*: it does not answer; stop it"):
+            await events(Running(path), Stats())
+
+
+async def test_an_argument_that_is_no_text_is_told_of(control: Control) -> None:
+    with pytest.raises(FwdProxyError, match=r"^'http://a.example/\\udcff' is not UTF-8 text; write it in UTF-8"):
+        await events(Running(control.path), Fetch(url="http://a.example/\udcff"))
+
+
 async def test_many_at_once(cache: Cache, control: Control) -> None:
     proxy = Running(control.path)
     urls = [cache.site.url(f"/fresh?{number}") for number in range(5)]

@@ -93,7 +93,6 @@ def test_what_no_byte_satisfies_is_a_416(proxy: Program, origin: Origin, span: s
     path, url = stored_page(proxy, origin)
     answer = fetch(proxy, url, asking(span))
     assert (answer.status, answer.body, answer.value("content-range")) == (416, b"", "bytes */1000")
-    assert fetch(proxy, url).body == BODY
     assert len(origin.seen(path)) == 1
 
 

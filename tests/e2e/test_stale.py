@@ -150,7 +150,6 @@ async def cut_304(call: Call) -> None:
 @pytest.mark.rfc("5861", "4", "errors")
 @pytest.mark.rfc("5861", "4", "age")
 @pytest.mark.rfc("9111", "4.3.3", "server-error")
-@pytest.mark.parametrize("control", ["max-age=10, stale-if-error=600", "s-maxage=10, stale-if-error=600"])
 @pytest.mark.parametrize(
     ("failure", "detail"),
     [
@@ -165,11 +164,11 @@ async def cut_304(call: Call) -> None:
     ids=["reset", "closed", "cut-head", "reset-head", "cut-304", "junk", "500", "502", "503", "504"],
 )
 def test_a_stale_response_stands_in_for_a_failing_origin(
-    proxy: Program, origin: Origin, failure: Handler | bytes, detail: str, control: str
+    proxy: Program, origin: Origin, failure: Handler | bytes, detail: str
 ) -> None:
-    url = origin.url(origin.script(old(control), failure))
-    fetch(proxy, url)
-    for _ in range(2):
+    for control in ("max-age=10, stale-if-error=600", "s-maxage=10, stale-if-error=600"):
+        url = origin.url(origin.script(old(control), failure))
+        fetch(proxy, url)
         answer = fetch(proxy, url)
         assert (answer.status, answer.body, answer.fwd) == (200, b"old", "stale")
         assert answer.parameter("detail") == detail
