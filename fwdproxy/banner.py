@@ -12,11 +12,13 @@ from fwdproxy.values import Endpoint, Size
 class Banner:
     """Where the proxy listens (port 0 resolved), where its cache lies and how large it may grow, and its CA.
 
+    ``cache_dir`` None: the cache is in memory.
+
     ``fingerprint`` is the SHA-256 of the CA's certificate in DER form, 32 bytes.
     """
 
     listen: tuple[Endpoint, ...]
-    cache_dir: Path
+    cache_dir: Path | None
     cache_size: int
     ca: Path
     fingerprint: bytes
@@ -26,7 +28,7 @@ class Banner:
         return "\n".join(
             (
                 f"fwdproxy {version} listens on {', '.join(map(str, self.listen))} ({loop})",
-                f"  cache    {self.cache_dir}, up to {Size(self.cache_size)}",
+                f"  cache    {self.cache_dir or 'in memory'}, up to {Size(self.cache_size)}",
                 f"  CA       {self.ca}",
                 f"  SHA-256  {self.fingerprint.hex(':').upper()}",
             )

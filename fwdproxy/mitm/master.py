@@ -46,7 +46,7 @@ async def serve(settings: Settings, announce: Callable[[Banner], None]) -> None:
         announce(
             Banner(
                 listen=tuple(Endpoint(host, port) for host, port, *_ in servers.listen_addrs()),
-                cache_dir=settings.cache_dir,
+                cache_dir=None if settings.cache.memory else settings.cache_dir,
                 cache_size=shell.works.store.stats().limit,
                 ca=ca,
                 fingerprint=fingerprint,

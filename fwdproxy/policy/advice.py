@@ -58,14 +58,16 @@ _ADVICE: Final = {
     "stored as a part. Only a request without Range brings the whole",
     "status": "the origin would have to answer with another status: this one answers a single request",
     "no-store": "the origin would have to leave no-store out, and private too",
-    "must-understand": "the origin would have to leave must-understand out, or use a status of RFC 9110",
+    "must-understand": "the origin would have to use a status of RFC 9110, or leave must-understand (and a no-store "
+    "beside it) out",
     "private": "the origin would have to leave private out, if the response is the same for everyone",
     "connection-options": "the origin would have to take fields that must be kept, such as Cache-Control or Vary, out "
     "of its Connection field",
     "qualified": "the origin would have to take fields that must be kept, such as Content-Type or Vary, out of "
     'private="…" and no-cache="…"',
     "vary": "the origin would have to name in Vary the request fields by which it chooses, instead of *",
-    "not-cacheable": f"{_LIFETIME}, or Cache-Control: public; for errors you can set negative_lifetime in a rule",
+    "not-cacheable": f"{_LIFETIME}, or Cache-Control: public with an ETag or Last-Modified; for errors you can set "
+    "negative_lifetime in a rule",
     "no-lifetime": f"{_LIFETIME}, or an ETag by which the response can be validated; where cookies or credentials "
     "take part, a Last-Modified is not enough",
     "expires-invalid": "the origin would have to send a valid date in Expires, or better Cache-Control: max-age",

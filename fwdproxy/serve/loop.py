@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from fwdproxy.serve.acceptor import Acceptor
+
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted."""
 
 
 async def until_told(work: Coroutine[Any, Any, None]) -> None:
@@ -67,5 +73,22 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
                 return factory(loop, coro, **options)
 
             super().set_task_factory(without_eager_start)
+
+        async def create_server(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
+            """A server that accepts all that wait at once, where no other than plain TCP is asked for."""
+            if options.get("ssl") is not None:
+                return await super().create_server(protocol_factory, *args, **options)
+            # uvloop finds the addresses and makes the sockets; it doesn't begin to accept.
+            starts = options.pop("start_serving", True)
+            plain: Any = await super().create_server(protocol_factory, *args, **options, start_serving=False)
+            sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in plain.sockets]
+            plain.close()
+            for each in sockets:
+                each.setblocking(False)
+                each.listen(options.get("backlog", BACKLOG))
+            server = Acceptor(self, protocol_factory, sockets)
+            if starts:
+                await server.start_serving()
+            return server
 
     return Loop

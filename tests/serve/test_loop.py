@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -41,6 +42,47 @@ def test_what_the_work_raises_comes_out(new_loop: object) -> None:
 
     with asyncio.Runner(loop_factory=new_loop) as runner, pytest.raises(PermissionError):  # type: ignore[arg-type]
         runner.run(until_told(work()))
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_all_that_wait_are_accepted_at_once(new_loop: object) -> None:
+    """However long one round of the loop takes, a crowd of newcomers is not let in one by one."""
+
+    async def work() -> int:
+        loop = asyncio.get_running_loop()
+        joined: list[asyncio.BaseTransport] = []
+        all_in = asyncio.Event()
+
+        class Guest(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                joined.append(transport)
+                if len(joined) == 60:
+                    all_in.set()
+
+        server = await loop.create_server(Guest, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        clients = [socket.create_connection(address) for _ in range(60)]
+        rounds = 0
+
+        def count() -> None:
+            nonlocal rounds
+            rounds += 1
+            loop.call_soon(count)
+
+        loop.call_soon(count)
+        async with asyncio.timeout(10):
+            await all_in.wait()
+        for each in joined:
+            each.close()
+        for client in clients:
+            client.close()
+        server.close()
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(address)
+        return rounds
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:  # type: ignore[arg-type]
+        assert runner.run(work()) < 30
 
 
 STUBBORN = """
