@@ -70,7 +70,7 @@ class Caching:
         self._policy = policy
         self._clock = clock
         self._parts = Parts(fetching, keeping, replies, policy, clock)
-        self._joining = Joining(keeping, replies, self._parts, policy, clock)
+        self._joining = Joining(keeping, replies, self._parts)
         self._leading = Leading(fetching, keeping, self._joining, self._parts, range_limit=range_limit)
 
     def tasks(self) -> list[asyncio.Future[Any]]:
@@ -158,16 +158,8 @@ class Caching:
         return self._decide(asked)
 
     def _decide(self, asked: Asked) -> Decision:
-        found = asked.found.best
-        asked.rule = self._keeping.rule(asked.head.target, None if found is None else found.meta.head)
-        return reuse.decide(
-            asked.head,
-            found,
-            known=asked.found.known,
-            now=self._clock(),
-            settings=self._policy,
-            rule=asked.rule,
-        )
+        decision, asked.rule = self._keeping.decide(asked, asked.found.best, known=asked.found.known)
+        return decision
 
     async def _serve(self, asked: Asked, serve: Serve, *, freshened: Freshened | None = None) -> Answer | None:
         """The answer from what is stored; None when it can't be read, which is a miss."""

@@ -130,7 +130,7 @@ class Fetching:
                 await response.aclose()
                 asked.say(fwd_status=status, detail=served.reason.code)
                 return StoodIn(served, OriginError(f"status_{status}", f"the origin says {status}", sent=True))
-        if status == 206 and not ranges.if_range_holds(asked.head.headers, response.head.headers, None):
+        if _is_of_another(asked, response):
             await response.aclose()
             return await self.fetch(asked, plain)
         if status != 304:
@@ -159,8 +159,7 @@ class Fetching:
             return await self.fetch(asked, outbound.without(RANGE_FIELDS))
         sent = self._clock()
         response = await self.send(asked, outbound.without(IF_RANGE))
-        head = response.head
-        if head.status == 206 and not ranges.if_range_holds(request.headers, head.headers, None):
+        if _is_of_another(asked, response):
             await response.aclose()
             return await self.fetch(asked, outbound.without(RANGE_FIELDS))
         return await self.keep(asked, response, sent)
@@ -225,6 +224,12 @@ class Fetching:
 
     def _allowed_stale(self, asked: Asked, stored: StoredResponse) -> Serve | None:
         return stale.on_error(stored, asked.head, now=self._clock(), settings=self._policy, rule=asked.rule)
+
+
+def _is_of_another(asked: Asked, response: OriginResponse) -> bool:
+    """Whether ``response`` is a part of something else than what the client has a part of, by its If-Range."""
+    head = response.head
+    return head.status == 206 and not ranges.if_range_holds(asked.head.headers, head.headers, None)
 
 
 def _is_makeshift(kept: Kept, head: ResponseHead) -> bool:

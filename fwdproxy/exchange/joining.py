@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fwdproxy.exchange.answers import Answer
 from fwdproxy.exchange.asked import Asked
 from fwdproxy.exchange.filling import Filling
 from fwdproxy.exchange.keeping import Keeping
 from fwdproxy.exchange.parts import Parts
 from fwdproxy.exchange.replies import Replies
-from fwdproxy.policy import ranges, reuse
-from fwdproxy.policy.decisions import Forward, PolicySettings, Serve, Validate
+from fwdproxy.policy import ranges
+from fwdproxy.policy.decisions import Forward, Serve, Validate
 
 
 class Joining:
-    """Lets requests join fills. ``clock`` gives Unix seconds."""
+    """Lets requests join fills."""
 
-    def __init__(
-        self,
-        keeping: Keeping,
-        replies: Replies,
-        parts: Parts,
-        policy: PolicySettings,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, keeping: Keeping, replies: Replies, parts: Parts) -> None:
         self._keeping = keeping
         self._replies = replies
         self._parts = parts
-        self._policy = policy
-        self._clock = clock
 
     def join(self, asked: Asked, decision: Forward | Validate) -> Answer | None:
         """The answer from what is being received, with the parts that are stored already; None: there is none.
@@ -51,15 +40,7 @@ class Joining:
 
     def usable(self, asked: Asked, filling: Filling) -> Serve | None:
         """How policy would answer with what is being received if it were stored already; None: it would not."""
-        rule = self._keeping.rule(asked.head.target, filling.meta.head)
-        decision = reuse.decide(
-            asked.head,
-            filling.as_stored(),
-            known=True,
-            now=self._clock(),
-            settings=self._policy,
-            rule=rule,
-        )
+        decision, rule = self._keeping.decide(asked, filling.as_stored())
         if not isinstance(decision, Serve) or decision.stale:
             return None
         asked.rule = rule

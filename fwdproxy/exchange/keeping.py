@@ -16,8 +16,8 @@ from fwdproxy.exchange.flights import Flights
 from fwdproxy.exchange.keyed import Keys
 from fwdproxy.messages import RequestHead, ResponseHead, Span, StoredMeta, StoredResponse, TargetURI
 from fwdproxy.origin.client import OriginResponse
-from fwdproxy.policy import controls, heuristics, integrity, invalidation, ranges, storing, validation
-from fwdproxy.policy.decisions import PolicySettings, Reason
+from fwdproxy.policy import controls, heuristics, integrity, invalidation, ranges, reuse, storing, validation
+from fwdproxy.policy.decisions import Decision, PolicySettings, Reason
 from fwdproxy.policy.keys import target_of
 from fwdproxy.policy.rules import Rule, Rules
 from fwdproxy.store.base import Store
@@ -62,6 +62,12 @@ class Keeping:
     def rule(self, target: TargetURI, response: ResponseHead | None) -> Rule:
         """The user's rule for a request, and for its response where one is known."""
         return self._rules.of(target, None if response is None else response.headers.get(b"content-type"))
+
+    def decide(self, asked: Asked, stored: StoredResponse | None, *, known: bool = True) -> tuple[Decision, Rule]:
+        """What to do with a request for which ``stored`` is there, or would be (§4), and the user's rule for it."""
+        rule = self.rule(asked.head.target, None if stored is None else stored.meta.head)
+        decision = reuse.decide(asked.head, stored, known=known, now=self._clock(), settings=self._policy, rule=rule)
+        return decision, rule
 
     async def relate(
         self, request: RequestHead, response: ResponseHead, stored: StoredResponse | None, sent: float

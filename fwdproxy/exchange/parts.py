@@ -117,8 +117,7 @@ class Parts:
     def _choose(self, asked: Asked) -> _Chosen | None:
         parts = asked.found.parts
         newest = max(parts, key=lambda part: part.stored.meta.response_time).stored
-        rule = self._keeping.rule(asked.head.target, newest.meta.head)
-        decision = reuse.decide(asked.head, newest, known=True, now=self._clock(), settings=self._policy, rule=rule)
+        decision, rule = self._keeping.decide(asked, newest)
         if not isinstance(decision, Serve | Validate) or not self._may_use(asked, parts):
             return None
         missing = Span(0, 0) if asked.bodiless else self._missing(asked, newest, parts)
@@ -132,14 +131,7 @@ class Parts:
 
     def _may_use(self, asked: Asked, parts: Sequence[StoredPart]) -> bool:
         """Whether the request may have the bytes of each part, after validation where need be (RFC 9111 §3.5)."""
-        for part in parts:
-            stored = part.stored
-            rule = self._keeping.rule(asked.head.target, stored.meta.head)
-            now = self._clock()
-            decision = reuse.decide(asked.head, stored, known=True, now=now, settings=self._policy, rule=rule)
-            if not isinstance(decision, Serve | Validate):
-                return False
-        return True
+        return all(isinstance(self._keeping.decide(asked, part.stored)[0], Serve | Validate) for part in parts)
 
     def _source(self, asked: Asked, filling: Filling | None = None) -> PartsSource:
         return PartsSource(self._keeping.store, asked.found.parts, filling)
